@@ -1,0 +1,334 @@
+"""Adapter files: what is saved comes back, and anything else gets one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tiny_dits import build, call_for, filled_adapter
+
+from det_core.adapter import MotionAdapter, metadata_of
+from det_core.attach import attach
+from det_core.dit import spec_for
+
+
+@pytest.fixture
+def model():
+    return build("cogvideox", blocks=3)
+
+
+@pytest.fixture
+def adapter(model):
+    return filled_adapter(model)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "motion.safetensors"
+
+
+def one_line(error: pytest.ExceptionInfo, path) -> str:
+    message = str(error.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def rewrite(path, change) -> None:
+    """Save the file at `path` again after `change(tensors, metadata)`."""
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    change(tensors, metadata)
+    save_file(tensors, path, metadata=metadata)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_round_trip_is_exact(adapter, path, dtype):
+    adapter.to(dtype)
+    adapter.metadata |= {"caption": "a dog, “running”", "config": '{"lr": 1e-5}'}
+    adapter.save(path)
+    loaded = MotionAdapter.load(path)
+    assert loaded.state_dict().keys() == adapter.state_dict().keys()
+    for name, tensor in adapter.state_dict().items():
+        assert loaded.state_dict()[name].dtype == dtype and torch.equal(loaded.state_dict()[name], tensor)
+    assert (loaded.base_model, loaded.num_blocks) == ("cogvideox", 3)
+    kept = {"caption", "config", "kept_blocks"}
+    assert {k: v for k, v in loaded.metadata.items() if k in kept} == adapter.metadata
+    loaded.save(path)
+    assert MotionAdapter.load(path).metadata == loaded.metadata
+
+
+def test_file_has_the_documented_names_shapes_and_metadata(adapter, path):
+    adapter.save(path)
+    with safe_open(path, "pt") as file:
+        assert file.get_slice("blocks.0.down.weight").get_shape() == [8, 32, 3]
+        assert file.get_slice("blocks.2.up.weight").get_shape() == [32, 8, 3]
+        assert len(list(file.keys())) == 6
+    structure = {"format_version": "1", "method": "det", "base_model": "cogvideox", "num_blocks": "3", "dim": "32"}
+    structure |= {"mid_dim": "8", "kernel_size": "3", "kept_blocks": "0-1"}
+    assert metadata_of(path) == structure
+
+
+def test_loaded_adapter_acts_the_same(model, adapter, path):
+    call = call_for("cogvideox", model)
+    adapter.save(path)
+    with torch.no_grad():
+        with attach(model, adapter, keep=adapter.keep):
+            expected = call(model)
+        loaded = MotionAdapter.load(path)
+        with attach(model, loaded, keep=loaded.keep):
+            assert torch.equal(call(model), expected)
+
+
+def test_create_takes_the_base_models_defaults_and_the_generator(model):
+    spec = spec_for(model)
+    first, again, other = (
+        MotionAdapter.create(spec, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert list(first.blocks) == [0, 1, 2] and len(first.blocks) == 3
+    assert (first.kernel.dim, first.kernel.mid_dim, first.kernel.kernel_size) == (32, 128, 3)
+    assert torch.equal(first.blocks[2].down.weight, again.blocks[2].down.weight)
+    assert not torch.equal(first.blocks[2].down.weight, other.blocks[2].down.weight)
+    assert not torch.equal(first.blocks[0].down.weight, first.blocks[1].down.weight)
+    assert abs(first.blocks[0].down.weight.std().item() - 1) < 0.05
+    assert not first.blocks[0].up.weight.any()
+    chosen = MotionAdapter.create(spec, 16, 5)
+    assert (chosen.kernel.mid_dim, chosen.kernel.kernel_size) == (16, 5)
+
+
+def test_keep_follows_the_metadata(adapter):
+    assert adapter.keep == [0, 1]
+    adapter.metadata["kept_blocks"] = "0, 2"
+    assert adapter.keep == [0, 2]
+
+
+def test_moves_like_any_module(adapter):
+    assert adapter.to(torch.bfloat16).blocks[1].up.weight.dtype == torch.bfloat16
+    assert sum(p.numel() for p in adapter.parameters()) == 3 * 2 * 8 * 32 * 3
+    assert 1 in adapter.blocks and 3 not in adapter.blocks
+    assert [index for index, _ in adapter.blocks.items()] == adapter.blocks.keys() == [0, 1, 2]
+
+
+def test_a_failed_save_leaves_the_earlier_file(adapter, path):
+    adapter.save(path)
+    earlier = path.read_bytes()
+    adapter.metadata["broken"] = 3  # safetensors takes text only
+    with pytest.raises(TypeError):
+        adapter.save(path)
+    assert path.read_bytes() == earlier
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.5, 0.999])
+def test_truncated_files(adapter, path, share):
+    adapter.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    for read in (MotionAdapter.load, metadata_of):
+        with pytest.raises(ValueError, match="damaged or no .safetensors file") as error:
+            read(path)
+        one_line(error, path)
+
+
+@pytest.mark.parametrize("content", [b"not a model at all", pickle.dumps({"a": 1}), struct.pack("<Q", 2**60) + b"{}"])
+def test_files_that_are_no_safetensors(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged or no .safetensors file") as error:
+        MotionAdapter.load(path)
+    one_line(error, path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "nothing.safetensors", tmp_path):
+        for read in (MotionAdapter.load, MotionAdapter.from_reference):
+            with pytest.raises(ValueError, match="there is no such file") as error:
+                read(path)
+            one_line(error, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: m.update(method="fym"), "is not a motion adapter"),
+        (lambda t, m: m.pop("format_version"), "is not a motion adapter"),
+        (lambda t, m: m.update(format_version="2"), "newer version of this pack"),
+        (lambda t, m: m.update(num_blocks="-1"), 'its metadata "num_blocks" is "-1"'),
+        (lambda t, m: m.update(num_blocks="99999999999"), "num_blocks"),
+        (lambda t, m: m.update(num_blocks="2"), 'no tensor "blocks.2.down.weight"'),
+        (lambda t, m: m.pop("dim"), 'its metadata "dim" is ""'),
+        (lambda t, m: m.update(kernel_size="4"), "even kernel size"),
+        (lambda t, m: m.update(kept_blocks="0-9"), "wrong kept blocks: .*block 9"),
+        (lambda t, m: m.pop("base_model"), "names no base model"),
+        (
+            lambda t, m: m.update(mid_dim="9"),
+            r'"blocks.0.down.weight" is F32 \[8, 32, 3\], its metadata says \[9, 32, 3\]',
+        ),
+        (lambda t, m: t.update({"lora_A.weight": torch.zeros(1)}), 'no tensor "lora_A.weight"'),
+        (lambda t, m: t.update({"blocks.0.up.bias": torch.zeros(1)}), 'no tensor "blocks.0.up.bias"'),
+        (lambda t, m: t.pop("blocks.1.up.weight"), "block 1 has only one of its two tensors"),
+        (lambda t, m: t.update({"blocks.0.up.weight": torch.zeros(32, 8, 5)}), "blocks.0.up.weight"),
+        (lambda t, m: t.update({"blocks.0.up.weight": torch.zeros(32, 8, 3, dtype=torch.int8)}), "is I8"),
+        (lambda t, m: t.clear(), "has no tensors"),
+    ],
+    ids=range(17),
+)
+def test_wrong_content_is_named(adapter, path, change, message):
+    adapter.save(path)
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=message) as error:
+        MotionAdapter.load(path)
+    one_line(error, path)
+
+
+def test_plain_lora_is_not_taken_for_an_adapter(path):
+    save_file({"lora": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="is not a motion adapter"):
+        MotionAdapter.load(path)
+
+
+def test_adapter_of_some_blocks_only(model, adapter, path):
+    def drop(tensors, _):
+        del tensors["blocks.1.down.weight"], tensors["blocks.1.up.weight"]
+
+    adapter.save(path)
+    rewrite(path, drop)
+    loaded = MotionAdapter.load(path)
+    assert loaded.blocks.keys() == [0, 2] and loaded.keep == [0]
+    call = call_for("cogvideox", model)
+    with torch.no_grad(), attach(model, adapter, keep=[0, 2]):
+        expected = call(model)
+    with torch.no_grad(), attach(model, loaded):
+        assert torch.equal(call(model), expected)
+    with pytest.raises(ValueError, match="no block 1 to keep: this adapter has 0, 2"), attach(model, loaded, keep=[1]):
+        pass
+
+
+def reference_file(path, adapter, prefix="", **other):
+    """The adapter's kernels under the released code's names."""
+    names = {"down": "conv1", "up": "conv2"}
+    content = {}
+    for name, tensor in adapter.state_dict().items():
+        _, block, part, _ = name.split(".")
+        content[f"{prefix}transformer_blocks.{block}.attn1.processor.temporal_emb.{names[part]}.weight"] = tensor
+    torch.save({**content, **other}, path)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "transformer."])
+def test_reference_files_are_imported(model, adapter, tmp_path, prefix):
+    path = tmp_path / "motion_embedding.pth"
+    reference_file(path, adapter.to(torch.bfloat16), prefix, unrelated=torch.zeros(1))
+    for spec in (None, spec_for(model)):
+        imported = MotionAdapter.from_reference(path, spec)
+        assert (imported.base_model, imported.num_blocks, imported.keep) == ("cogvideox", 3, [0, 1])
+        for name, tensor in imported.state_dict().items():
+            assert tensor.dtype == torch.float32 and torch.equal(tensor, adapter.state_dict()[name].float())
+    saved = tmp_path / "imported.safetensors"
+    imported.save(saved)
+    assert MotionAdapter.load(saved).metadata["imported_from"] == "motion_embedding.pth"
+    call = call_for("cogvideox", model)
+    with torch.no_grad(), attach(model, adapter.float()):
+        expected = call(model)
+    with torch.no_grad(), attach(model, imported):
+        assert torch.equal(call(model), expected)
+
+
+def test_reference_single_stream_blocks_come_after_the_double_stream_ones(tmp_path):
+    hunyuan = build("hunyuan_video")
+    adapter, path = filled_adapter(hunyuan), tmp_path / "motion_embedding.pth"
+    content = {}
+    for index, kernel in adapter.blocks.items():
+        block = f"transformer_blocks.{index}" if index < 2 else f"single_transformer_blocks.{index - 2}"
+        for part, conv in (("down", "conv1"), ("up", "conv2")):
+            content[f"{block}.attn.processor.temporal_emb.{conv}.weight"] = getattr(kernel, part).weight.detach()
+    torch.save({"state_dict": content}, path)
+    imported = MotionAdapter.from_reference(path, spec_for(hunyuan))
+    assert imported.base_model == "hunyuan_video"
+    assert imported.keep == [0, 1], "all single-stream blocks are dropped"
+    for name, tensor in adapter.state_dict().items():
+        assert torch.equal(imported.state_dict()[name], tensor)
+
+
+def test_reference_file_of_another_model_is_refused(adapter, tmp_path):
+    path = tmp_path / "motion_embedding.pth"
+    reference_file(path, adapter)
+    with pytest.raises(
+        ValueError, match="32 channels, but the model is cogvideox with 3 blocks of 48 channels"
+    ) as error:
+        MotionAdapter.from_reference(path, spec_for(build("cogvideox", heads=3, blocks=3)))
+    one_line(error, path)
+    deeper = spec_for(build("cogvideox", blocks=4))
+    assert MotionAdapter.from_reference(path, deeper).num_blocks == 4  # a file may hold the first blocks only
+    with pytest.raises(ValueError, match="has block 2, but the model is cogvideox with 2 blocks") as error:
+        MotionAdapter.from_reference(path, spec_for(build("cogvideox", blocks=2)))
+    one_line(error, path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_hostile_pickle_is_not_executed(tmp_path):
+    path, proof = tmp_path / "motion_embedding.pth", tmp_path / "executed"
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {proof}",)
+
+    torch.save({"transformer_blocks.0.attn1.processor.temporal_emb.conv1.weight": Hostile()}, path)
+    with pytest.raises(ValueError, match="was not opened, it is no plain file of tensors") as error:
+        MotionAdapter.from_reference(path)
+    one_line(error, path)
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(ValueError, match="was not opened") as error:
+        MotionAdapter.from_reference(path)
+    one_line(error, path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"\x80\x02]"])
+def test_broken_reference_files(tmp_path, content):
+    path = tmp_path / "motion_embedding.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="was not opened") as error:
+        MotionAdapter.from_reference(path)
+    one_line(error, path)
+
+
+BLOCK = "transformer_blocks.0.attn1.processor.temporal_emb"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weights": torch.zeros(1)}, "has no tensors temporal_emb"),
+        (torch.zeros(3), "has no tensors temporal_emb"),
+        ({f"{BLOCK}.conv1.weight": torch.zeros(4, 8, 3)}, "block 0 has only one of its two convolutions"),
+        ({f"{BLOCK}.conv2.weight": torch.zeros(8, 4, 3)}, "no temporal convolutions of odd size"),
+        ({f"{BLOCK}.conv1.weight": torch.zeros(4, 8, 2), f"{BLOCK}.conv2.weight": torch.zeros(8, 4, 2)}, "odd size"),
+        ({f"{BLOCK}.conv1.weight": torch.zeros(4, 8), f"{BLOCK}.conv2.weight": torch.zeros(8, 4)}, "odd size"),
+        (
+            {f"{BLOCK}.conv1.weight": torch.zeros(4, 8, 3), f"{BLOCK}.conv2.weight": torch.zeros(8, 5, 3)},
+            r"block 0 has a kernel of shape \(8, 5, 3\), not \(8, 4, 3\)",
+        ),
+    ],
+    ids=range(7),
+)
+def test_other_pth_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "other.pth"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=message) as error:
+        MotionAdapter.from_reference(path)
+    one_line(error, path)
+
+
+def test_metadata_survives_as_text_of_any_kind(adapter, path):
+    losses = json.dumps({"total": [1.5, float("nan")]})
+    adapter.metadata |= {"losses": losses, "empty": "", "lines": "a\nb"}
+    adapter.save(path)
+    assert {k: metadata_of(path)[k] for k in ("losses", "empty", "lines")} == {
+        "losses": losses,
+        "empty": "",
+        "lines": "a\nb",
+    }

@@ -1,0 +1,130 @@
+"""Small diffusers transformers with random weights, one of each family, and calls that fit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+FAMILIES = ("cogvideox", "hunyuan_video", "wan", "ltx")
+LATENT_CHANNELS = {"cogvideox": 4, "hunyuan_video": 4, "wan": 4, "ltx": 8}
+TEXT_WIDTH, TEXT_LENGTH = 16, 5
+
+
+def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **changes: Any) -> nn.Module:
+    """A transformer whose every weight is random (diffusers starts some at zero); HunyuanVideo gets `blocks` of each
+    kind."""
+    import diffusers
+
+    channels = LATENT_CHANNELS[family]
+    configs = {
+        "cogvideox": dict(
+            attention_head_dim=16,
+            time_embed_dim=16,
+            text_embed_dim=TEXT_WIDTH,
+            max_text_seq_length=TEXT_LENGTH,
+            use_rotary_positional_embeddings=True,
+            num_layers=blocks,
+        ),
+        "hunyuan_video": dict(
+            attention_head_dim=16,
+            rope_axes_dim=(4, 6, 6),
+            text_embed_dim=TEXT_WIDTH,
+            pooled_projection_dim=8,
+            num_refiner_layers=1,
+            num_layers=blocks,
+            num_single_layers=blocks,
+        ),
+        "wan": dict(attention_head_dim=16, text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=48, num_layers=blocks),
+        "ltx": dict(
+            attention_head_dim=16, cross_attention_dim=16 * heads, caption_channels=TEXT_WIDTH, num_layers=blocks
+        ),
+    }
+    names = {
+        "cogvideox": "CogVideoXTransformer3DModel",
+        "hunyuan_video": "HunyuanVideoTransformer3DModel",
+        "wan": "WanTransformer3DModel",
+        "ltx": "LTXVideoTransformer3DModel",
+    }
+    config = {**configs[family], "num_attention_heads": heads, "in_channels": channels, "out_channels": channels}
+    model = getattr(diffusers, names[family])(**{**config, **changes})
+    randomise(model, seed)
+    return model.eval().requires_grad_(False)
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Fill every parameter: matrices at 1/sqrt(inputs), vectors near their usual value of 1 or 0."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim > 1:
+            parameter.data = noise * parameter[0].numel() ** -0.5
+        else:
+            parameter.data = noise * 0.1 + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
+
+
+@dataclass
+class Call:
+    """The arguments of one call of a family's transformer, all keywords, and its token grid."""
+
+    kwargs: dict[str, Any]
+    grid: tuple[int, int, int]
+
+    def __call__(self, model: nn.Module) -> torch.Tensor:
+        return model(**self.kwargs, return_dict=False)[0]
+
+
+def call_for(
+    family: str, model: nn.Module, latent: tuple[int, int, int] = (3, 4, 6), batch: int = 2, seed: int = 1
+) -> Call:
+    """Random inputs of `latent` (T, H, W) cells for `model`, as its pipeline would pass them."""
+    generator = torch.Generator().manual_seed(seed)
+    time, height, width = latent
+    x = torch.randn(batch, LATENT_CHANNELS[family], time, height, width, generator=generator)
+    text = torch.randn(batch, TEXT_LENGTH, TEXT_WIDTH, generator=generator)
+    kwargs: dict[str, Any] = {"encoder_hidden_states": text, "timestep": torch.full((batch,), 400)}
+    grid = (time, height // 2, width // 2)
+    if family == "cogvideox":
+        from det_core.dit.call import cogvideox_rotary
+
+        kwargs |= {"hidden_states": x.transpose(1, 2), "image_rotary_emb": cogvideox_rotary(model, latent)}
+        grid = (-(-time // (model.config.patch_size_t or 1)), *grid[1:])
+    elif family == "hunyuan_video":
+        mask = torch.ones(batch, TEXT_LENGTH)
+        mask[0, -2:] = 0
+        pooled = torch.randn(batch, 8, generator=generator)
+        kwargs |= {"hidden_states": x, "encoder_attention_mask": mask, "pooled_projections": pooled}
+        kwargs |= {"guidance": torch.full((batch,), 6000.0)}
+    elif family == "wan":
+        kwargs |= {"hidden_states": x}
+    else:
+        grid = latent
+        kwargs |= {"hidden_states": x.flatten(2).transpose(1, 2), "num_frames": time, "height": height, "width": width}
+        kwargs |= {"encoder_attention_mask": torch.ones(batch, TEXT_LENGTH)}
+    return Call(kwargs, grid)
+
+
+def filled_adapter(model: nn.Module, seed: int = 2, kernel_size: int = 3, mid_dim: int = 8):
+    """An adapter for `model` whose kernels are as if trained: moderate `down`, non-zero `up`."""
+    from det_core.adapter import MotionAdapter
+    from det_core.dit import spec_for
+
+    generator = torch.Generator().manual_seed(seed)
+    adapter = MotionAdapter.create(spec_for(model), mid_dim, kernel_size, generator=generator)
+    for kernel in adapter.blocks.values():
+        nn.init.normal_(kernel.down.weight, std=(kernel.dim * kernel_size) ** -0.5, generator=generator)
+        nn.init.normal_(kernel.up.weight, std=(mid_dim * kernel_size) ** -0.5, generator=generator)
+    return adapter
+
+
+def conv_reference(kernel: nn.Module, x: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+    """The definition of a temporal kernel: two convolutions over time at every place, with a GELU between."""
+    time, height, width = grid
+    batch, _, dim = x.shape
+    half = kernel.kernel_size // 2
+    series = x.reshape(batch, time, height * width, dim).permute(0, 2, 3, 1).reshape(-1, dim, time)
+    hidden = nn.functional.gelu(nn.functional.conv1d(series, kernel.down.weight, padding=half))
+    out = nn.functional.conv1d(hidden, kernel.up.weight, padding=half)
+    return out.reshape(batch, height * width, dim, time).permute(0, 3, 1, 2).reshape(batch, -1, dim)
