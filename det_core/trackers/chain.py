@@ -1,0 +1,80 @@
+"""Chaining of frame-to-frame motion into tracks: what the trackers without weights share.
+
+A step from one frame to the next gives every point a new place and a forward-backward error: how far the way back lands
+from where the point came. That error decides what is repaired and what is still believed. The constants were chosen on
+real clips (docs/tracking.md); lengths are px of a 720x480 picture and grow with the picture's diagonal.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from ..tracks import REFERENCE_DIAGONAL_PX
+
+WORKING_SIDE_PX = 480  # the short side of the frames that are compared, whatever the video's size
+STEP_ERROR_PX = 2.0  # a step with a larger error is replaced by that of its neighbours
+TRUST_PX = 6.0  # a point is hidden for good once its errors add up to more than this
+NEIGHBOURS = 8
+FEWEST_NEIGHBOURS = 3  # with fewer good points to ask, a bad step stays as it is
+
+Step = Callable[[int, int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) in px at which frames are compared: short side 480, shape kept."""
+    scale = WORKING_SIDE_PX / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def chain(
+    step: Step, queries: torch.Tensor, frames: int, query_frame: int, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Follow points from the query frame to both ends of the video.
+
+    Convention: positions are (x, y) px of the working picture, the centre of its first pixel is (0.5, 0.5).
+
+    Args:
+        step:    `step(frame, next_frame, points (N, 2))` -> (points in the next frame (N, 2), error (N,) px).
+        queries: (N, 2) positions at `query_frame`.
+        size:    (height, width) of the working picture.
+    Returns: points (N, frames, 2) and visible (N, frames) bool. Visible means: inside the picture, and the errors
+        since the query add up to at most 6 px (0.7% of the diagonal). A point once hidden stays hidden: bringing one
+        back was wrong more often than right.
+    """
+    height, width = size
+    unit = math.hypot(height, width) / REFERENCE_DIAGONAL_PX
+    bounds = queries.new_tensor([width, height])
+    points = queries[:, None].repeat(1, frames, 1)
+    visible = torch.zeros(len(queries), frames, dtype=torch.bool)
+    visible[:, query_frame] = _inside(queries, bounds)
+    for order in (range(query_frame, frames - 1), range(query_frame, 0, -1)):
+        direction = order.step
+        now, believed, spent = queries, visible[:, query_frame], queries.new_zeros(len(queries))
+        for frame in order:
+            moved, error = step(frame, frame + direction, now)
+            moved = now + _repaired(moved - now, error, queries, now, STEP_ERROR_PX * unit)
+            spent = spent + error
+            believed = believed & _inside(moved, bounds) & (spent <= TRUST_PX * unit)
+            points[:, frame + direction], visible[:, frame + direction] = moved, believed
+            now = moved
+    return points, visible
+
+
+def _inside(points: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    return ((points >= 0) & (points <= bounds)).all(dim=-1)
+
+
+def _repaired(
+    motion: torch.Tensor, error: torch.Tensor, queries: torch.Tensor, now: torch.Tensor, limit: float
+) -> torch.Tensor:
+    """Motions (N, 2) whose bad ones became the median of the nearest good ones: near at the query frame and now."""
+    bad = ~(error <= limit)
+    good = ~bad
+    if not bad.any() or int(good.sum()) < FEWEST_NEIGHBOURS:
+        return motion
+    distance = torch.maximum(torch.cdist(queries[bad], queries[good]), torch.cdist(now[bad], now[good]))
+    nearest = distance.topk(min(NEIGHBOURS, distance.shape[1]), largest=False).indices
+    motion = motion.clone()
+    motion[bad] = motion[good][nearest].quantile(0.5, dim=1)
+    return motion

@@ -1,0 +1,84 @@
+import logging
+import sys
+
+import pytest
+import torch
+
+from det_core.foreground import foreground_mask
+from det_core.tiny import corpus
+from det_core.video import read_mask, read_video
+
+
+def overlap(found, truth):
+    """Intersection over union."""
+    return float((found & truth).sum() / (found | truth).sum())
+
+
+@pytest.mark.parametrize(
+    ("video", "mask", "least"),
+    [
+        ("mtbench/dance-twirl/dance-twirl.mp4", "mtbench/dance-twirl/masks", 0.6),
+        ("mtbench/dog-agility/dog-agility.mp4", "mtbench/dog-agility/masks", 0.6),
+        ("clips/apple.mp4", "clips/apple_mask.png", 0.9),
+    ],
+)
+def test_finds_the_subject_of_real_clips(shared_data, video, mask, least):
+    frames = read_video(shared_data / video).frames
+    found = foreground_mask(frames[:9])
+    assert found.dtype == torch.bool
+    assert overlap(found, read_mask(shared_data / mask, *frames.shape[1:3])) >= least
+
+
+def moving_sprite(scene, start, step, frames=9):
+    path = torch.tensor(start) + torch.arange(frames)[:, None] * torch.tensor(step)
+    video = corpus.render_video(scene, path, torch.full((frames,), 9.0), torch.zeros(frames))
+    x, y = corpus._pixel_grid()
+    sprite = corpus.sprite_coverage(scene.shape, x - start[0], y - start[1], torch.tensor(9.0), torch.tensor(0.0))
+    return video, sprite > 0.5
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        corpus.Scene("red", "circle", "navy", "plain"),  # no texture behind it
+        corpus.Scene("green", "star", "maroon", "striped"),
+        corpus.Scene("white", "square", "teal", "gradient"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_finds_a_sprite(scene, dtype):
+    video, truth = moving_sprite(scene, (20.0, 30.0), (3.5, 1.5))
+    found = foreground_mask((video * 255).round().to(dtype) if dtype == torch.uint8 else video)
+    assert found.shape == (64, 64)
+    assert overlap(found, truth) > 0.7
+
+
+def test_warns_when_nothing_moves(caplog):
+    still = torch.rand(1, 60, 80, 3, generator=torch.Generator().manual_seed(0)).expand(5, -1, -1, -1)
+    with caplog.at_level(logging.WARNING):
+        found = foreground_mask(still)
+    assert "almost nothing moves against the camera" in caplog.text
+    assert found.shape == (60, 80)
+
+
+def test_warns_when_the_camera_explains_little(caplog):
+    noise = torch.rand(4, 60, 80, 3, generator=torch.Generator().manual_seed(0))
+    with caplog.at_level(logging.WARNING):
+        foreground_mask(noise)
+    assert "explains only" in caplog.text
+
+
+def test_black_video_is_all_subject(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert foreground_mask(torch.zeros(3, 40, 50, 3)).all()
+    assert "the whole picture is the subject" in caplog.text
+
+
+def test_refuses_what_it_cannot_use(monkeypatch):
+    with pytest.raises(ValueError, match=r"2 frames or more, got \(1, 8, 8, 3\): give a mask"):
+        foreground_mask(torch.zeros(1, 8, 8, 3))
+    with pytest.raises(ValueError, match="2 frames or more"):
+        foreground_mask(torch.zeros(5, 3, 8, 8))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match="needs OpenCV: give a mask"):
+        foreground_mask(torch.zeros(2, 8, 8, 3))

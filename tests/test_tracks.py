@@ -1,0 +1,289 @@
+import logging
+import os
+import pickle
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from safetensors import safe_open
+
+from det_core.tracks import Tracks, sample_query_points
+
+
+def some_tracks(count=5, frames=9, seed=0, tracker="dis"):
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.rand(count, frames, 2, generator=generator) * 1.4 - 0.2
+    visible = torch.rand(count, frames, generator=generator) > 0.4
+    return Tracks(points, visible, tracker)
+
+
+def same(a, b):
+    return torch.equal(a.points, b.points) and torch.equal(a.visible, b.visible) and a.tracker == b.tracker
+
+
+@pytest.mark.parametrize(
+    ("points", "visible", "message"),
+    [
+        (torch.zeros(3, 4), torch.ones(3, 4), r"\(points, frames, 2\), got \(3, 4\)"),
+        (torch.zeros(3, 4, 3), torch.ones(3, 4), r"got \(3, 4, 3\)"),
+        (torch.zeros(3, 4, 2), torch.ones(4, 3), r"\(3, 4\).*\(4, 3\)"),
+        (torch.full((1, 1, 2), float("nan")), torch.ones(1, 1), "NaN"),
+        (torch.full((1, 1, 2), float("inf")), torch.ones(1, 1), "infinite"),
+        (torch.zeros(0, 4, 2), torch.ones(0, 4), "empty: 0 points"),
+        (torch.zeros(4, 0, 2), torch.ones(4, 0), "over 0 frames"),
+    ],
+)
+def test_refuses_what_are_no_tracks(points, visible, message):
+    with pytest.raises(ValueError, match=message):
+        Tracks(points, visible)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_keeps_float32_and_bool(dtype):
+    tracks = Tracks(torch.ones(2, 3, 2, dtype=dtype), torch.tensor([[0.0, 0.4, 1.0], [1.0, 1.0, 0.6]]))
+    assert tracks.points.dtype == torch.float32 and tracks.visible.dtype == torch.bool
+    assert tracks.visible.tolist() == [[False, False, True], [True, True, True]]
+
+
+@pytest.mark.parametrize(
+    ("frames", "latent_frames", "expected"),
+    [
+        (49, 13, list(range(0, 49, 4))),
+        (9, 9, list(range(9))),
+        (9, 3, [0, 4, 8]),
+        (1, 1, [0]),
+        (5, 1, [0]),
+        (50, 13, [0, 4, 8, 12, 16, 20, 25, 29, 33, 37, 41, 45, 49]),  # 49/12 is not whole: nearest
+    ],
+)
+def test_latent_frame_reads_the_right_video_frame(frames, latent_frames, expected):
+    time = torch.arange(frames) / frames
+    tracks = Tracks(torch.stack([time, time], -1)[None], torch.ones(1, frames))
+    points, visible = tracks.to_grid(latent_frames, 10, frames)
+    assert points.shape == (1, latent_frames, 2) and visible.all()
+    assert points[0, :, 0].round().long().tolist() == expected
+
+
+def test_grid_puts_the_centre_of_the_first_cell_at_a_half():
+    height, width = 60, 90
+    first, last = (0.5 / width, 0.5 / height), ((width - 0.5) / width, (height - 0.5) / height)
+    points, _ = Tracks(torch.tensor([[first], [last]]), torch.ones(2, 1)).to_grid(1, height, width)
+    assert torch.allclose(points[:, 0], torch.tensor([[0.5, 0.5], [89.5, 59.5]]), atol=1e-4)
+
+
+def test_points_outside_the_grid_are_hidden():
+    x = torch.tensor([-0.01, 0.0, 0.5, 0.999, 1.0, 1.2])
+    tracks = Tracks(torch.stack([x, torch.full_like(x, 0.5)], -1)[:, None], torch.ones(6, 1))
+    _, visible = tracks.to_grid(1, 7, 11)
+    assert visible[:, 0].tolist() == [False, True, True, True, False, False]
+
+
+def test_too_few_frames_for_the_latent():
+    with pytest.raises(ValueError, match="9 frames, too few for 13 latent frames"):
+        some_tracks(frames=9).to_grid(13, 4, 4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 9, 17, 50])
+def test_resample_takes_the_nearest_frame(frames):
+    tracks = some_tracks(frames=9)
+    result = tracks.resample(frames)
+    for i in range(frames):
+        exact = i * 8 / (frames - 1) if frames > 1 else 0.0
+        distance = [abs(t - exact) for t in range(9)]
+        taken = [t for t in range(9) if torch.equal(tracks.points[:, t], result.points[:, i])]
+        assert distance[taken[0]] == pytest.approx(min(distance))
+        assert torch.equal(result.visible[:, i], tracks.visible[:, taken[0]])
+    assert result.frames == frames and result.tracker == "dis"
+
+
+def test_comfy_round_trip():
+    tracks = some_tracks()
+    value = tracks.to_comfy(720, 480)
+    assert value["track_path"].shape == (9, 5, 2) and value["track_visibility"].dtype == torch.bool
+    assert value["track_path"][3, 2].tolist() == pytest.approx(
+        [float(tracks.points[2, 3, 0]) * 720, float(tracks.points[2, 3, 1]) * 480], rel=1e-5
+    )
+    back = Tracks.from_comfy(value, 720, 480)
+    assert torch.allclose(back.points, tracks.points, atol=1e-6)
+    assert torch.equal(back.visible, tracks.visible) and back.tracker == "dis"
+
+
+@pytest.mark.parametrize(
+    "visibility",
+    [
+        torch.tensor([1.0, 0.0, 1.0]),
+        torch.tensor([[True], [False], [True]]),
+        np.array([[1.0] * 4, [0.0] * 4, [1.0] * 4]),
+    ],
+)
+def test_comfy_visibility_is_broadcast(visibility):
+    tracks = Tracks.from_comfy({"track_path": np.zeros((3, 4, 2)), "track_visibility": visibility}, 8, 8)
+    assert tracks.visible.tolist() == [[True, False, True]] * 4
+
+
+def test_comfy_without_visibility_is_visible():
+    assert Tracks.from_comfy({"track_path": torch.zeros(3, 4, 2)}, 8, 8).visible.all()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "not a TRACKS value"),
+        ({"paths": 1}, "not a TRACKS value"),
+        ({"track_path": torch.zeros(3, 4)}, r"\(frames, points, 2\), got \(3, 4\)"),
+        ({"track_path": torch.zeros(3, 4, 2), "track_visibility": torch.ones(4, 3)}, r"\(4, 3\) does not belong"),
+    ],
+)
+def test_comfy_refuses_other_values(value, message):
+    with pytest.raises(ValueError, match=message):
+        Tracks.from_comfy(value, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_file_round_trip(tmp_path, suffix):
+    tracks, path = some_tracks(), tmp_path / f"tracks{suffix}"
+    tracks.save(path, {"source": "clip.mp4", "size": "720x480"})
+    assert same(Tracks.load(path), tracks)
+    assert os.listdir(tmp_path) == [path.name]
+    if suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+        assert header["tracker"] == "dis" and header["frames"] == "9" and header["points"] == "5"
+        assert header["source"] == "clip.mp4" and header["size"] == "720x480"
+
+
+def test_reads_the_mtbench_layouts(tmp_path):
+    tracks = some_tracks(tracker="")
+    numbers = tracks.points.transpose(0, 1).numpy(), tracks.visible.T.numpy()
+    np.savez(tmp_path / "a.npz", tracks=numbers[0], visible=numbers[1], query_frame=np.int64(1))
+    torch.save(torch.from_numpy(np.concatenate([numbers[0], numbers[1][..., None]], -1)), tmp_path / "a.pth")
+    assert same(Tracks.load(tmp_path / "a.npz"), tracks)
+    assert same(Tracks.load(tmp_path / "a.pth"), tracks)
+
+
+def test_reads_the_real_tracks(shared_data):
+    tracks = Tracks.load(shared_data / "mtbench" / "dance-twirl" / "trajectories.npz")
+    assert len(tracks) == 100 and tracks.frames == 49
+    assert tracks.visible[:, 1].all() and 0.34 < tracks.visible.float().mean() < 0.36
+    pixels = tracks.points[:, 1] * torch.tensor([1920.0, 1088.0])
+    assert (pixels - pixels.round()).abs().max() < 2e-3  # queries were whole pixels of that size
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile-was-here",)
+
+
+def test_hostile_and_damaged_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hostile.pth").write_bytes(pickle.dumps(Hostile()))
+    torch.save({"x": Hostile()}, tmp_path / "zip.pth")
+    torch.save({"x": 1}, tmp_path / "dict.pth")
+    torch.save(torch.zeros(3, 4, 2), tmp_path / "shape.pth")
+    np.savez(tmp_path / "objects.npz", points=np.array([Hostile()], dtype=object), visible=np.zeros(1))
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    some_tracks().save(tmp_path / "good.safetensors")
+    whole = (tmp_path / "good.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 no more")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "tracks.txt").write_text("1 2 3")
+    names = [
+        "hostile.pth",
+        "zip.pth",
+        "dict.pth",
+        "shape.pth",
+        "objects.npz",
+        "other.npz",
+        "cut.safetensors",
+        "cut.npz",
+    ]
+    for name in [*names, "empty.npz", "tracks.txt", "missing.npz"]:
+        with pytest.raises(ValueError, match=name) as caught:
+            Tracks.load(tmp_path / name)
+        assert "\n" not in str(caught.value), name
+    assert not (tmp_path / "hostile-was-here").exists()
+
+
+def test_save_refuses_other_suffixes(tmp_path):
+    with pytest.raises(ValueError, match=".safetensors or .npz"):
+        some_tracks().save(tmp_path / "tracks.pkl")
+
+
+def blob(height=60, width=80):
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return ((x - 30) ** 2 / 400 + (y - 25) ** 2 / 200) < 1
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "float"])
+def test_query_points_are_pixels_inside_the_eroded_mask(kind):
+    mask = blob()
+    given = {"bool": mask, "uint8": mask * 200 + 20, "float": mask * 0.6 + 0.1}[kind]
+    given = given.to(torch.uint8) if kind == "uint8" else given
+    points = sample_query_points(given, 40, generator=torch.Generator().manual_seed(0))
+    pixels = points * torch.tensor([80.0, 60.0]) - 0.5
+    assert points.shape == (40, 2) and points.dtype == torch.float32
+    assert torch.allclose(pixels, pixels.round(), atol=1e-4)
+    assert len({tuple(p) for p in pixels.round().tolist()}) == 40
+    eroded = scipy.ndimage.binary_erosion(mask.numpy(), np.ones((5, 5)))
+    x, y = pixels.round().long().T
+    assert eroded[y, x].all()
+
+
+def test_query_points_repeat_with_the_seed():
+    first, again, other = (
+        sample_query_points(blob(), 20, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_isolated_pixels_are_likelier():
+    """Two far pixels weigh 1 each, a block of 20x20 about 1/81 a pixel: they must be drawn far above their share."""
+    mask = torch.zeros(480, 720, dtype=torch.bool)
+    mask[100:120, 100:120] = True
+    mask[400, 600] = mask[50, 650] = True
+    mask[100:120, 100:120:2] = False  # stripes of 1 px: erosion would leave nothing, so it is skipped
+    drawn = 0
+    for seed in range(50):
+        points = sample_query_points(mask, 10, generator=torch.Generator().manual_seed(seed))
+        drawn += int((points[:, 0] > 0.5).sum())
+    uniform = 50 * 10 * 2 / int(mask.sum())
+    assert drawn > 8 * uniform
+
+
+def test_radius_grows_with_the_mask():
+    """The same pixels in a picture of twice the size weigh the same: a sparse row keeps its share of the points."""
+    small = torch.zeros(240, 360, dtype=torch.bool)
+    small[50:90:2, 50:90:2] = True
+    small[200:201, 20:340:10] = True
+    large = torch.zeros(480, 720, dtype=torch.bool)
+    large[::2, ::2] = small
+    shares = []
+    for mask in (small, large):
+        row = 0
+        for seed in range(40):
+            points = sample_query_points(mask, 20, radius=10, generator=torch.Generator().manual_seed(seed))
+            row += int((points[:, 1] > 0.8).sum())
+        shares.append(row / 800)
+    assert shares[0] == pytest.approx(shares[1], abs=0.08)
+
+
+def test_small_masks_give_all_their_pixels(caplog):
+    mask = torch.zeros(9, 9)
+    mask[4, 2:6] = 1
+    points = sample_query_points(mask, 100)
+    assert sorted((points[:, 0] * 9 - 0.5).round().tolist()) == [2, 3, 4, 5]
+    assert torch.allclose(points[:, 1], torch.tensor(4.5 / 9))
+
+
+def test_bad_masks(caplog):
+    with pytest.raises(ValueError, match="mask is empty"):
+        sample_query_points(torch.zeros(8, 8), 3)
+    with pytest.raises(ValueError, match=r"one picture .*got \(1, 8, 8\)"):
+        sample_query_points(torch.ones(1, 8, 8), 3)
+    with pytest.raises(ValueError, match="1 or more"):
+        sample_query_points(torch.ones(8, 8), 0)
+    with caplog.at_level(logging.WARNING):
+        assert len(sample_query_points(torch.ones(64, 64), 3)) == 3
+    assert "covers the whole picture" in caplog.text
