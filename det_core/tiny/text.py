@@ -1,0 +1,56 @@
+"""The embedded DiT's text encoder: a fixed vector a word, marked by whether it stands before or after "on".
+
+Convention: an encoding is (B, 8, 64) float32. Known words come in reading order; the rest of the 8 places is zero; an
+    empty prompt is all zeros (the unconditional prompt of guidance).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import torch
+
+from .corpus import BACKGROUND_COLOURS, COLOURS, PATTERNS, SHAPES
+
+log = logging.getLogger(__name__)
+
+LENGTH = 8
+WIDTH = 64
+VOCABULARY = (*COLOURS, *SHAPES, *BACKGROUND_COLOURS, *PATTERNS)
+
+
+class WordEncoder:
+    """Look words up in `table` (len(VOCABULARY) + 2, 64), the last two rows mark sprite and background."""
+
+    def __init__(self, table: torch.Tensor):
+        self.table = table
+
+    @classmethod
+    def create(cls, generator: torch.Generator) -> WordEncoder:
+        """A table of orthonormal rows, scaled to unit mean square."""
+        rows, _ = torch.linalg.qr(torch.randn(WIDTH, len(VOCABULARY) + 2, generator=generator))
+        return cls(rows.T.contiguous() * WIDTH**0.5)
+
+    def encode(self, prompts: list[str]) -> torch.Tensor:
+        """Encode prompts to (len(prompts), 8, 64). Words outside the vocabulary are ignored, with one log line."""
+        out = torch.zeros(len(prompts), LENGTH, WIDTH)
+        for row, prompt in zip(out, prompts, strict=True):
+            words = re.findall(r"[a-z]+", prompt.lower())
+            known, role, unknown = [], 0, []
+            for word in words:
+                if word == "on":
+                    role = 1
+                elif word in VOCABULARY:
+                    known.append(self.table[VOCABULARY.index(word)] + self.table[len(VOCABULARY) + role])
+                elif word not in ("a", "an", "the", "background", "in", "of", "with", "and"):
+                    unknown.append(word)
+            if unknown:
+                log.warning(
+                    "the embedded model does not know the words %s; it knows %s",
+                    ", ".join(unknown),
+                    ", ".join(VOCABULARY),
+                )
+            if known:
+                row[: len(known[:LENGTH])] = torch.stack(known[:LENGTH])
+        return out
