@@ -1,0 +1,15 @@
+"""Measures of a motion transfer: motion, prompt, consistency, what leaked from the source. See docs/metrics.md."""
+
+from .appearance import Leakage, diversity, edit_fidelity, leakage, temporal_consistency
+from .motion import MotionScore, frechet_distance, motion_fidelity
+
+__all__ = [
+    "Leakage",
+    "MotionScore",
+    "diversity",
+    "edit_fidelity",
+    "frechet_distance",
+    "leakage",
+    "motion_fidelity",
+    "temporal_consistency",
+]

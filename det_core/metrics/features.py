@@ -1,0 +1,226 @@
+"""Image and text features from local Hugging Face folders: CLIP, and ViT / DINO / DINOv2.
+
+Nothing is ever downloaded. Pictures are prepared as the folder's own preprocessor_config.json says, with Pillow, so
+that numbers do not depend on which image backend transformers picks.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+VISION_TYPES = ("vit", "dinov2", "dinov2_with_registers")
+BATCH = 16  # pictures per forward pass
+
+
+def as_pictures(frames: torch.Tensor) -> np.ndarray:
+    """Frames (T, H, W, 3), uint8 or float in [0, 1], as a uint8 array of the same shape.
+
+    Raises: ValueError for another shape.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[0] == 0:
+        raise ValueError(f"frames must be (frames, height, width, 3), got {tuple(frames.shape)}")
+    frames = frames.detach().cpu()
+    if frames.is_floating_point():
+        frames = (frames.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return frames.to(torch.uint8).numpy()
+
+
+class Preparation:
+    """What preprocessor_config.json asks for: resize, centre crop, scale to [0, 1], normalise."""
+
+    def __init__(self, config: dict) -> None:
+        self.size = config.get("size", 224) if config.get("do_resize", True) else None
+        self.crop = config.get("crop_size", 224) if config.get("do_center_crop", False) else None
+        self.resample = Image.Resampling(config.get("resample", Image.Resampling.BICUBIC))
+        self.rescale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+        normalise = config.get("do_normalize", True)
+        self.mean = torch.tensor(config.get("image_mean", [0.5] * 3) if normalise else [0.0] * 3)
+        self.std = torch.tensor(config.get("image_std", [0.5] * 3) if normalise else [1.0] * 3)
+        self.shortest_edge_by_default = self.crop is not None  # what a plain number means in configs of old files
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        size = self.size
+        if isinstance(size, int):
+            size = {"shortest_edge": size} if self.shortest_edge_by_default else {"height": size, "width": size}
+        if "shortest_edge" in size:
+            edge, short = size["shortest_edge"], min(height, width)
+            return (edge, int(edge * width / short)) if height <= width else (int(edge * height / short), edge)
+        return size["height"], size["width"]
+
+    def _place(self, pictures: np.ndarray) -> torch.Tensor:
+        """Resize and crop uint8 pictures (T, H, W, 3) into floats (T, 3, H', W') in [0, 255]."""
+        if self.size is not None:
+            height, width = self._target(*pictures.shape[1:3])
+            pictures = np.stack(
+                [np.asarray(Image.fromarray(p).resize((width, height), self.resample)) for p in pictures]
+            )
+        placed = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+        if self.crop is None:
+            return placed
+        crop = self.crop if isinstance(self.crop, dict) else {"height": self.crop, "width": self.crop}
+        below, beside = (
+            crop["height"] - placed.shape[2],
+            crop["width"] - placed.shape[3],
+        )
+        placed = F.pad(
+            placed,
+            (
+                max(beside, 0) // 2,
+                -(-max(beside, 0) // 2),
+                max(below, 0) // 2,
+                -(-max(below, 0) // 2),
+            ),
+        )
+        top, left = (
+            (placed.shape[2] - crop["height"]) // 2,
+            (placed.shape[3] - crop["width"]) // 2,
+        )
+        return placed[:, :, top : top + crop["height"], left : left + crop["width"]]
+
+    def pixels(self, pictures: np.ndarray) -> torch.Tensor:
+        """(T, H, W, 3) uint8 -> (T, 3, H', W') as the network wants them."""
+        scaled = self._place(pictures) * self.rescale
+        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def mask(self, masks: torch.Tensor) -> torch.Tensor:
+        """(T, H, W) bool -> (T, H', W') in [0, 1], through the same resize and crop as the pictures."""
+        pictures = masks.cpu().to(torch.uint8).mul(255).numpy()[..., None].repeat(3, axis=-1)
+        return (self._place(pictures)[:, 0] / 255).clamp(0, 1)
+
+
+class _Extractor:
+    """A network from a local folder with the folder's picture preparation."""
+
+    kind: str
+    types: tuple[str, ...]
+
+    def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
+        folder = Path(folder)
+        config = folder / "config.json"
+        if not config.is_file():
+            raise ValueError(f"{folder} is not a folder of a {self.kind} model: it has no config.json")
+        found = json.loads(config.read_text(encoding="utf-8")).get("model_type", "unknown")
+        if found not in self.types:
+            raise ValueError(
+                f"{folder} holds a model of type {found!r}; {self.kind} features need type {' or '.join(self.types)}"
+            )
+        preparation = folder / "preprocessor_config.json"
+        if not preparation.is_file():
+            raise ValueError(f"{folder} has no preprocessor_config.json: download the whole model folder")
+        self.folder, self.device = folder, torch.device(device)
+        self.preparation = Preparation(json.loads(preparation.read_text(encoding="utf-8")))
+        try:
+            self.model = self._load().to(self.device).eval()
+        except OSError as error:
+            raise ValueError(
+                f"{folder}: the {self.kind} model cannot be loaded: {str(error).splitlines()[0]}"
+            ) from error
+
+    def free(self) -> None:
+        """Drop the network and give its device memory back."""
+        self.model = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _batches(self, pictures: np.ndarray) -> Iterator[torch.Tensor]:
+        for start in range(0, len(pictures), BATCH):
+            yield self.preparation.pixels(pictures[start : start + BATCH]).to(self.device)
+
+
+class ClipFeatures(_Extractor):
+    """Image and text features of one transformers CLIP folder; the paper's is openai/clip-vit-base-patch32."""
+
+    kind, types = "CLIP", ("clip",)
+
+    def _load(self) -> torch.nn.Module:
+        from transformers import CLIPModel, CLIPTokenizer
+
+        self.tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+        return CLIPModel.from_pretrained(self.folder, local_files_only=True)
+
+    @torch.no_grad()
+    def images(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T, D) unit vectors of frames (T, H, W, 3)."""
+        model = self.model
+        features = [
+            model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+            for pixels in self._batches(as_pictures(frames))
+        ]
+        return F.normalize(torch.cat(features), dim=-1).cpu()
+
+    @torch.no_grad()
+    def text(self, prompt: str) -> torch.Tensor:
+        """(D,) unit vector of a prompt; what exceeds the model's text length is cut off."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt").to(self.device)
+        pooled = self.model.text_model(**tokens).pooler_output
+        return F.normalize(self.model.text_projection(pooled)[0], dim=-1).cpu()
+
+
+class VisionFeatures(_Extractor):
+    """Class-token and patch features of one ViT, DINO or DINOv2 folder; the paper's is facebook/dino-vitb16."""
+
+    kind, types = "DINO", VISION_TYPES
+
+    def _load(self) -> torch.nn.Module:
+        from transformers import AutoModel
+
+        return AutoModel.from_pretrained(self.folder, local_files_only=True)
+
+    @torch.no_grad()
+    def class_tokens(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T, D) unit vectors of frames (T, H, W, 3): last_hidden_state[:, 0]."""
+        hidden = [
+            self.model(pixel_values=pixels).last_hidden_state[:, 0] for pixels in self._batches(as_pictures(frames))
+        ]
+        return F.normalize(torch.cat(hidden), dim=-1).cpu()
+
+    @torch.no_grad()
+    def region(self, frames: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor | None:
+        """(D,) unit vector: mean patch feature over a region of a video.
+
+        Args:
+            frames:  (T, H, W, 3).
+            weights: (T, H, W) bool, the region; None is the whole picture.
+        Returns: None where the region is empty once prepared.
+        """
+        pictures = as_pictures(frames)
+        total, weight = 0.0, 0.0
+        for start, pixels in zip(range(0, len(pictures), BATCH), self._batches(pictures), strict=True):
+            hidden = self.model(pixel_values=pixels).last_hidden_state
+            registers = getattr(self.model.config, "num_register_tokens", 0) or 0
+            patches = F.normalize(hidden[:, 1 + registers :], dim=-1).cpu()  # (B, P, D), row by row
+            patch = self.model.config.patch_size
+            if weights is None:
+                share = torch.ones(patches.shape[:2])
+            else:
+                masks = self.preparation.mask(weights[start : start + BATCH])
+                share = F.avg_pool2d(masks[:, None], patch, patch).flatten(1)
+            total = total + (patches * share[..., None]).sum((0, 1))
+            weight = weight + share.sum()
+        return F.normalize(total / weight, dim=-1) if weight > 0 else None
+
+
+@contextmanager
+def opened(source: str | Path | _Extractor, kind: type[_Extractor], device: str = "cpu") -> Iterator[_Extractor]:
+    """An extractor as it is, or one loaded from a folder and freed at the end."""
+    if isinstance(source, _Extractor):
+        if not isinstance(source, kind):
+            raise ValueError(f"{source.folder} was loaded for {source.kind} features; this metric needs {kind.kind}")
+        yield source
+        return
+    extractor = kind(source, device)
+    try:
+        yield extractor
+    finally:
+        extractor.free()
