@@ -1,0 +1,41 @@
+# One command each; every target sets up what it needs on a machine that has only Python 3.10+ and make.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-comfyui study clean
+
+demo: $(VENV)/.ready
+	$(RUN) -m det_core transfer --video det_core/tiny/demo_source.mp4 --caption "a red circle on a navy plain background" \
+	  --prompt "a green star on a teal striped background" \
+	  --prompt "a yellow square on a purple checkered background" \
+	  --prompt "a cyan triangle on a maroon gradient background" \
+	  --seed 0 1 --out demo_output
+
+test: $(VENV)/.ready-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest -q
+
+# A real ComfyUI server and a real browser; needs a ComfyUI tree at COMFYUI_PATH (default ~/comfy/ComfyUI).
+test-comfyui:
+	$(PYTHON) tests/comfy/environment.py
+	.venv-comfyui/bin/python -m pytest -q tests/comfy
+
+# The measurements behind docs/study.md; continues where it was stopped (about 40 minutes on 2 cores).
+study: $(VENV)/.ready
+	$(RUN) tests/benchmarks/study_embedded.py --out runs/study
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q --disable-pip-version-check "$(TORCH)"
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready requirements-test.txt
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo_output

@@ -1,0 +1,369 @@
+"""The whole job: learn the motion of one video and replay it with new prompts, with and without it, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from . import __version__
+from .adapter import MotionAdapter
+from .base_model import BaseModel
+from .files import atomic_write
+from .measure import Measurement, Ruler
+from .sample import sample
+from .tracks import Tracks, sample_query_points
+from .train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
+from .train_state import TrainState
+
+log = logging.getLogger(__name__)
+
+QUERY_POINTS = 100  # tracked points, as in the paper
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source video as a transfer needs it. `frames` (T, H, W, 3) uint8 are the chosen frames at their own size,
+    `pixels` the same at the model's size, float32 in [0, 1]."""
+
+    name: str
+    digest: str
+    fps: float
+    frames: torch.Tensor
+    pixels: torch.Tensor
+    tracks: Tracks
+
+
+def resize_frames(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(T, H, W, 3) uint8 -> (T, height, width, 3) float32 in [0, 1]. Aspect is not kept, as in the paper's own data:
+    normalised track positions stay valid."""
+    channels_first = frames.permute(0, 3, 1, 2).float() / 255
+    if channels_first.shape[-2:] != (height, width):
+        channels_first = F.interpolate(
+            channels_first, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+    return channels_first.permute(0, 2, 3, 1).contiguous()
+
+
+def load_source(
+    video: Path,
+    model: BaseModel,
+    *,
+    mask: Path | None = None,
+    tracks: Path | None = None,
+    tracker: str = "auto",
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Source:
+    """Read, check, resize and track a source video.
+
+    Args:
+        mask: picture (or folder of pictures) of the moving subject; without one the foreground is found by its motion.
+        tracks: a file of the user's own tracks over the whole video, instead of a tracker.
+        tracker: "auto", "cotracker", "dis", "lk", or, for clips of the embedded model's own kind, "sprite".
+        frames, size: other than the model's own number of frames and (height, width).
+    Raises: ValueError, one line, for anything wrong with the files.
+    """
+    from .video import fit_frames, read_mask, read_video
+
+    spec = model.denoiser.spec
+    frames = spec.defaults.frames if frames is None else frames
+    height, width = (spec.defaults.height, spec.defaults.width) if size is None else size
+    _check_size(spec, height, width)
+    clip = read_video(video)
+    indices = fit_frames(torch.arange(len(clip.frames)), frames, compression=spec.temporal_compression, name=str(video))
+    chosen = clip.frames[indices]
+    pixels = resize_frames(chosen, height, width)
+    points = None if mask is None else sample_query_points(
+        read_mask(mask, *clip.frames.shape[1:3]), QUERY_POINTS, generator=torch.Generator().manual_seed(seed)
+    )  # fmt: skip
+    if tracks is not None:
+        found = Tracks.load(tracks)
+        if found.frames != len(clip.frames):
+            raise ValueError(
+                f"{tracks} has tracks over {found.frames} frames but {video} has {len(clip.frames)}; track this video"
+            )
+        found = Tracks(found.points[:, indices], found.visible[:, indices], found.tracker or "user")
+    else:
+        found = _track(clip.frames, indices, pixels, points, model, tracker, seed)
+    if not found.visible.any():
+        raise ValueError("no tracked point is visible in any chosen frame; give another --mask, --tracker or --tracks")
+    digest = hashlib.sha256(Path(video).read_bytes()).hexdigest()[:16]
+    return Source(Path(video).name, digest, clip.fps, chosen, pixels, found)
+
+
+def _check_size(spec, height: int, width: int) -> None:
+    cell = spec.spatial_compression * spec.patch[1]
+    if height % cell or width % cell:
+        raise ValueError(f"{spec.name} needs a height and width that are multiples of {cell}, got {height}x{width}")
+
+
+def _track(frames, indices, pixels, points, model: BaseModel, tracker: str, seed: int) -> Tracks:
+    """Tracks at the chosen frames; consecutive frames are tracked, since trackers rely on small steps."""
+    from .trackers import track
+
+    if model.name == "embedded" and tracker in ("auto", "sprite"):
+        from .tiny.base_model import read_clip, sprite_tracks
+
+        reading = read_clip(pixels)
+        if reading.is_corpus_clip:
+            if points is None:
+                points = sample_query_points(
+                    reading.first_mask, QUERY_POINTS, generator=torch.Generator().manual_seed(seed)
+                )
+            return sprite_tracks(reading, points)
+        if tracker == "sprite":
+            raise ValueError(
+                "--tracker sprite reads clips of one sprite on a corpus background; this video is none: use auto"
+            )
+    first, last = int(indices[0]), int(indices[-1])
+    span = frames[first : last + 1]
+    if points is None:
+        from .foreground import foreground_mask
+
+        points = sample_query_points(foreground_mask(span), QUERY_POINTS, generator=torch.Generator().manual_seed(seed))
+    found = track(span, points, tracker=tracker, device=str(model.denoiser.device))
+    return Tracks(found.points[:, indices - first], found.visible[:, indices - first], found.tracker)
+
+
+def adapter_metadata(source: Source, caption: str, result: TrainResult, config: TrainConfig) -> dict[str, str]:
+    """What an adapter file says about itself, beyond its shapes."""
+    last = {name: values[-1] for name, values in result.losses.items() if values}
+    return {
+        "source": json.dumps(
+            {
+                "name": source.name,
+                "sha256": source.digest,
+                "fps": source.fps,
+                "frames": len(source.frames),
+                "size": list(source.pixels.shape[1:3]),
+            }
+        ),
+        "caption": caption,
+        "config": json.dumps(asdict(config)),
+        "steps": str(len(result.losses["total"])),
+        "losses": json.dumps({k: v for k, v in last.items() if v == v}),
+        "seed": str(config.seed),
+        "pack_version": __version__,
+    }
+
+
+def train_on(
+    model: BaseModel,
+    source: Source,
+    caption: str,
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    save_every: int = 100,
+    on_step=None,
+) -> TrainResult:
+    """Train an adapter and write it to `path`, with its resumable state beside it (`state_path`).
+
+    The state is written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of
+    `on_step`), once more at the last completed step.
+    """
+    latents = model.encode_video(source.pixels)
+    cond = model.encode_prompts([caption])
+    state_file = state_path(path)
+    earlier = TrainState.load(state_file) if resume and state_file.exists() else None
+    last_run: TrainingRun | None = None
+
+    def save(result: TrainResult) -> None:
+        result.adapter.metadata.update(adapter_metadata(source, caption, result, config))
+        result.adapter.save(path)
+        result.state.save(state_file)
+
+    def step(run: TrainingRun, losses: dict[str, float]) -> None:
+        nonlocal last_run
+        last_run = run
+        if run.step % save_every == 0 and run.step < config.steps:
+            save(run.result())
+        if on_step is not None:
+            on_step(run, losses)
+
+    try:
+        result = train_motion_adapter(
+            model.denoiser, latents, cond, source.tracks, config, on_step=step, resume=earlier
+        )
+    except BaseException:
+        if last_run is not None:
+            save(last_run.result())
+            log.warning("stopped after step %d of %d; saved: continue with --resume", last_run.step, config.steps)
+        raise
+    save(result)
+    return result
+
+
+def state_path(adapter_path: Path) -> Path:
+    """The training state beside an adapter file."""
+    return adapter_path.with_name(adapter_path.stem + ".state.safetensors")
+
+
+def initial_noise(model: BaseModel, source_latents: torch.Size, seed: int) -> torch.Tensor:
+    """Noise of one video; the same seed starts the video with and without the adapter."""
+    return torch.randn((1, *source_latents[1:]), generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass
+class Generated:
+    """One prompt with one seed: the videos (T, H, W, 3) without and with the adapter, and what they measure."""
+
+    prompt: str
+    seed: int
+    base: torch.Tensor
+    det: torch.Tensor
+    scores: dict[str, Measurement] = field(default_factory=dict)
+
+
+def generate(
+    model: BaseModel,
+    adapter: MotionAdapter | None,
+    prompts: list[str],
+    seeds: list[int],
+    latent_shape: torch.Size,
+    *,
+    keep: list[int] | None = None,
+    strength: float = 1.0,
+    steps: int | None = None,
+    cfg: float | None = None,
+    batch: int = 1,
+    on_step=None,
+) -> list[torch.Tensor]:
+    """Videos of every prompt with every seed (prompt-major), each (T, H, W, 3) on the CPU. `batch` videos at a time."""
+    jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    videos = []
+    for start in range(0, len(jobs), batch):
+        group = jobs[start : start + batch]
+        noise = torch.cat([initial_noise(model, latent_shape, seed) for _, seed in group])
+        latents = sample(
+            model.denoiser,
+            model.encode_prompts([prompt for prompt, _ in group]),
+            model.encode_prompts([""] * len(group)),
+            noise,
+            steps=steps,
+            cfg=cfg,
+            adapter=adapter,
+            keep=keep,
+            strength=strength,
+            on_step=on_step,
+        )
+        videos += [model.decode_video(one[None]) for one in latents]
+    return videos
+
+
+@dataclass(frozen=True)
+class TransferJob:
+    """What `transfer` is asked to do, once the source is loaded and checked."""
+
+    source: Source
+    caption: str
+    prompts: list[str]
+    seeds: list[int]
+    out: Path
+    config: TrainConfig
+    keep: list[int] | None = None
+    strength: float = 1.0
+    sample_steps: int | None = None
+    cfg: float | None = None
+    resume: bool = False
+
+
+def transfer(
+    model: BaseModel, job: TransferJob, ruler: Ruler, *, track_seconds: float, on_train=None, on_sample=None
+) -> dict:
+    """Train, sample with and without the adapter, measure and write everything into `job.out`; returns metrics.json."""
+    from .draw import contact_sheet, draw_tracks, loss_curve
+    from .video import write_video
+
+    seconds = {"track": track_seconds}
+    source, out = job.source, job.out
+    write_video(out / "tracks.mp4", draw_tracks(source.frames, source.tracks), source.fps)
+
+    started = time.monotonic()
+    result = train_on(
+        model, source, job.caption, job.config, out / "adapter.safetensors", resume=job.resume, on_step=on_train
+    )
+    seconds["train"] = time.monotonic() - started
+    with atomic_write(out / "loss.png") as temporary:
+        loss_curve(result.losses, 960, 480).save(temporary)
+
+    started = time.monotonic()
+    shape = model.encode_video(source.pixels).shape
+    batch = 4 if model.name == "embedded" else 1
+    settings = {"steps": job.sample_steps, "cfg": job.cfg, "batch": batch, "on_step": on_sample}
+    without = generate(model, None, job.prompts, job.seeds, shape, **settings)
+    replayed = generate(
+        model, result.adapter, job.prompts, job.seeds, shape, keep=job.keep, strength=job.strength, **settings
+    )
+    pairs = [(prompt, seed) for prompt in job.prompts for seed in job.seeds]
+    videos = [Generated(*pair, base, det) for pair, base, det in zip(pairs, without, replayed, strict=True)]
+    seconds["sample"] = time.monotonic() - started
+
+    for video in videos:
+        video.scores = {
+            "base": ruler.measure(video.base, video.prompt, source),
+            "det": ruler.measure(video.det, video.prompt, source),
+        }
+        write_video(out / f"{slug(video.prompt)}-seed{video.seed}.mp4", video.det, source.fps)
+    rows = [("source video", source.pixels)]
+    for video in videos:
+        rows += [
+            (f"{video.prompt}  (seed {video.seed}), without adapter", video.base),
+            ("with the motion adapter", video.det),
+        ]
+    with atomic_write(out / "contact_sheet.png") as temporary:
+        contact_sheet(rows, min(9, len(source.frames))).save(temporary)
+
+    seconds["total"] = sum(seconds.values())
+    metrics = summary(videos, seconds, ruler, model, job)
+    with atomic_write(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def summary(
+    videos: list[Generated], seconds: dict[str, float], ruler: Ruler, model: BaseModel, job: TransferJob
+) -> dict:
+    """The content of metrics.json. A metric that could not be measured is null."""
+
+    def mean(row: str) -> dict[str, float | None]:
+        values = [asdict(video.scores[row]) for video in videos]
+        means = {}
+        for name in values[0]:
+            known = [v[name] for v in values if v[name] is not None]
+            means[name] = sum(known) / len(known) if known else None
+        return means
+
+    return {
+        "prompts": [
+            {"prompt": v.prompt, "seed": v.seed, **{row: asdict(v.scores[row]) for row in ("base", "det")}}
+            for v in videos
+        ],
+        "mean": {"base": mean("base"), "det": mean("det")},
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "tracker": job.source.tracks.tracker,
+        "measured_with": ruler.description,
+        "model": model.name,
+        "config": {
+            **asdict(job.config),
+            "keep": job.keep,
+            "strength": job.strength,
+            "sample_steps": job.sample_steps or model.denoiser.spec.defaults.sample_steps,
+            "cfg": job.cfg or model.denoiser.spec.defaults.cfg,
+        },
+    }
+
+
+def slug(prompt: str) -> str:
+    """A file name for a prompt: its letters and digits, at most 60 of them, and a hash where anything was lost."""
+    plain = "-".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())
+    return plain if len(plain) <= 60 else f"{plain[:50]}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
