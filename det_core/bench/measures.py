@@ -1,0 +1,98 @@
+"""Scores of one unit: for clips of the embedded model read exactly, for real videos by tracker, CLIP and DINO."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from ..measure import SpriteRuler
+from ..metrics import edit_fidelity, motion_fidelity, temporal_consistency
+from ..metrics.features import ClipFeatures, VisionFeatures
+from ..tracks import Tracks
+from ..transfer import Source
+
+Measured = tuple[dict[str, float | None], Tracks | None, torch.Tensor | None]  # scores, tracks, look
+
+
+class SpriteMeasures:
+    """For the embedded model. Similarity to the source: over what the prompt wants different from the source (colour,
+    shape, background), the share of frames that show the source's instead."""
+
+    def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
+        """Scores of frames (T, 64, 64, 3) in [0, 1], and the path of the sprite."""
+        from ..tiny.base_model import read_clip, scene_of, sprite_path
+
+        scores = asdict(SpriteRuler().measure(frames, prompt, source))
+        reading, wanted = read_clip(frames), scene_of(prompt)
+        scores["source_similarity"] = (
+            None if wanted is None else _share_of_source(reading, read_clip(source.pixels), wanted)
+        )
+        return scores, sprite_path(reading) if reading.seen.any() else None, None
+
+
+def _share_of_source(reading, source, wanted) -> float | None:
+    """Mean over the attributes that differ between prompt and source; None where none does."""
+    kinds = (
+        (reading.colours, source.colours, wanted.colour),
+        (reading.shapes, source.shapes, wanted.shape),
+        (reading.backgrounds, source.backgrounds, (wanted.background, wanted.pattern)),
+    )
+    shares = []
+    for shown, in_source, target in kinds:
+        own = max(set(in_source), key=in_source.count)
+        if own != target:
+            shares.append(sum(s == own for s in shown) / len(shown))
+    return sum(shares) / len(shares) if shares else None
+
+
+TRACKERS = ("cotracker", "dis", "lk")
+
+
+class VideoMeasures:
+    """For real videos: one tracker on both sides, from the same points; CLIP and DINO from local folders if given."""
+
+    def __init__(self, device: str, clip: str | None, dino: str | None):
+        self.device = device
+        self.clip = None if clip is None else ClipFeatures(clip, device)
+        self.dino = None if dino is None else VisionFeatures(dino, device)
+        self._reference: tuple[Source, Tracks] | None = None
+
+    def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
+        """Scores of frames (T, H, W, 3) in [0, 1], their tracks, and the look of the video."""
+        from ..trackers import track
+
+        wanted = self.reference(source)
+        moved = track(frames, wanted.points[:, 0], tracker=wanted.tracker, device=self.device)
+        scores = {
+            "motion_fidelity": float(motion_fidelity(wanted, moved)) if _shared(wanted, moved) else 0.0,
+            "motion_fidelity_reference_code": float(motion_fidelity(wanted, moved, "reference_code")),
+            "edit_fidelity": edit_fidelity(frames, prompt, self.clip),
+            "temporal_consistency": temporal_consistency(frames, self.dino),
+            "source_similarity": None,
+        }
+        if self.dino is None:
+            return scores, moved, None
+        similarity = self.dino.region(source.pixels) @ self.dino.region(frames)
+        return {**scores, "source_similarity": similarity.item()}, moved, self.dino.class_tokens(frames).mean(0)
+
+    def reference(self, source: Source) -> Tracks:
+        """The source's tracks by a tracker that can follow the generated video as well.
+
+        Tracks that came with the data are made anew from their own starting points.
+        """
+        from ..trackers import resolve_tracker, track
+
+        if source.tracks.tracker in TRACKERS:
+            return source.tracks
+        if self._reference is None or self._reference[0] is not source:
+            name = resolve_tracker("auto")
+            made = track(source.pixels, source.tracks.points[:, 0], tracker=name, device=self.device)
+            self._reference = source, made
+        return self._reference[1]
+
+
+def _shared(source: Tracks, moved: Tracks) -> bool:
+    """Whether any track is visible in both videos in two frames in a row; without one the motion is not there."""
+    seen = source.visible & moved.visible
+    return bool((seen[:, 1:] & seen[:, :-1]).any())

@@ -1,0 +1,131 @@
+"""One unit of a benchmark: a (case, method, prompt, seed), where its result lies, and how it is written and read.
+
+A unit is done when its result.json is there. The video and the tracks are written before it, each atomically, so that a
+run killed at any moment leaves whole units and nothing else that counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..files import atomic_write
+from ..tracks import Tracks
+from .layout import Case, prompt_slug
+
+BASE = "none"  # the method that every gain and every leakage refers to: the model without adapter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made of one unit.
+
+    Attributes:
+        scores: metric -> value, None where not measured. The report knows motion_fidelity,
+            motion_fidelity_reference_code, edit_fidelity, temporal_consistency, and source_similarity, of which leakage
+            is made.
+        cost:   train_s, sample_s (seconds), peak_mb.
+        frames: (T, H, W, 3) float in [0, 1] or uint8, for the report; None keeps no video.
+        tracks: tracks of the frames, drawn in the report.
+        look:   (D,) feature of the whole video, for the diversity over seeds.
+    """
+
+    scores: dict[str, float | None]
+    cost: dict[str, float] = field(default_factory=dict)
+    frames: torch.Tensor | None = None
+    fps: float = 8.0
+    tracks: Tracks | None = None
+    look: torch.Tensor | None = None
+
+
+RunUnit = Callable[[Case, str, str, int], Outcome]  # (case, method, prompt, seed)
+
+
+@dataclass(frozen=True)
+class Unit:
+    case: Case
+    method: str
+    prompt: str
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Where the unit's files lie below the run's folder."""
+        return out / "units" / self.case.name / self.method / f"{prompt_slug(self.prompt)}-seed{self.seed}"
+
+    def is_done(self, out: Path) -> bool:
+        return (self.folder(out) / "result.json").is_file()
+
+
+Group = tuple[Unit, ...]  # the units that share one trained adapter: same case, method and seed
+
+
+def plan(cases: Sequence[Case], methods: Sequence[str], seeds: Sequence[int]) -> list[Group]:
+    """All units, those that share an adapter together; one group is never split over two workers.
+
+    The model without adapter comes first in each case.
+    """
+    ordered = sorted(methods, key=lambda method: method != BASE)
+    return [
+        tuple(Unit(case, method, prompt, seed) for prompt in case.prompts)
+        for case in cases
+        for method in ordered
+        for seed in seeds
+    ]
+
+
+def write_outcome(unit: Unit, outcome: Outcome, out: Path, seconds: float) -> None:
+    """Store a unit; the result, last, makes it count."""
+    from ..video import write_video
+
+    folder = unit.folder(out)
+    if outcome.frames is not None:
+        write_video(folder / "video.mp4", outcome.frames, outcome.fps)
+    if outcome.tracks is not None:
+        outcome.tracks.save(folder / "tracks.safetensors")
+    result = {
+        "case": unit.case.name,
+        "method": unit.method,
+        "prompt": unit.prompt,
+        "seed": unit.seed,
+        "difficulty": unit.case.difficulty,
+        "scores": {name: _finite(value) for name, value in outcome.scores.items()},
+        "cost": {**{name: _finite(value) for name, value in outcome.cost.items()}, "unit_s": round(seconds, 3)},
+        "look": None if outcome.look is None else [round(float(x), 6) for x in outcome.look],
+    }
+    _write_json(folder / "result.json", result)
+    (folder / "error.json").unlink(missing_ok=True)
+
+
+def write_error(unit: Unit, error: BaseException, out: Path) -> None:
+    """Note why a unit failed; it is tried again in the next run."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    _write_json(unit.folder(out) / "error.json", {"reason": reason})
+
+
+def read_results(groups: Sequence[Group], out: Path) -> tuple[list[dict], list[dict]]:
+    """Results of all finished units in the plan's order, and {case, method, prompt, seed, reason} of the others."""
+    results, failed = [], []
+    for unit in (unit for group in groups for unit in group):
+        if unit.is_done(out):
+            results.append(json.loads((unit.folder(out) / "result.json").read_text(encoding="utf-8")))
+            continue
+        note = unit.folder(out) / "error.json"
+        reason = json.loads(note.read_text(encoding="utf-8"))["reason"] if note.is_file() else "not run yet"
+        failed.append(
+            {"case": unit.case.name, "method": unit.method, "prompt": unit.prompt, "seed": unit.seed, "reason": reason}
+        )
+    return results, failed
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,230 @@
+"""The benchmark on a model: methods, measures, cases of sprites, and the commands."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from bench_fakes import METHODS, bench, scores
+from PIL import Image
+
+from det_core.bench.layout import read_cases
+from det_core.tracks import Tracks
+
+
+@pytest.fixture(scope="module")
+def random_model():
+    from det_core.tiny.base_model import EmbeddedModel
+    from det_core.tiny.codec import PatchCodec
+    from det_core.tiny.corpus import Scene, random_clip
+    from det_core.tiny.model import TinyModel, build_transformer
+    from det_core.tiny.text import WordEncoder
+
+    g = torch.Generator().manual_seed(0)
+    codec = PatchCodec.fit(torch.cat([random_clip(g, Scene.training()).frames for _ in range(24)]))
+    torch.manual_seed(0)
+    transformer = build_transformer(2, 1).eval().requires_grad_(False)
+    return EmbeddedModel("cpu", TinyModel(transformer, codec, WordEncoder.create(g)))
+
+
+@pytest.fixture
+def sprites(tmp_path):
+    from det_core.bench.sprite_cases import write_sprite_cases
+
+    write_sprite_cases(tmp_path / "sprites", 1)
+    return tmp_path / "sprites"
+
+
+def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
+    from det_core.bench.layout import fingerprint
+    from det_core.bench.sprite_cases import write_sprite_cases
+    from det_core.tiny.base_model import read_clip, scene_of
+    from det_core.tiny.corpus import Scene
+    from det_core.transfer import resize_frames
+    from det_core.video import read_video
+
+    write_sprite_cases(tmp_path / "again", 2)
+    (case,), bad = read_cases(sprites)
+    again, _ = read_cases(tmp_path / "again")
+    assert bad == [] and fingerprint([case]) == fingerprint(again[:1]) != fingerprint(again[1:])
+    source = scene_of(case.caption)
+    for prompt in case.prompts:
+        wanted = scene_of(prompt)
+        assert wanted in Scene.held_out() and wanted.colour != source.colour and wanted.background != source.background
+    reading = read_clip(resize_frames(read_video(case.video).frames, 64, 64))
+    assert reading.agreement(source)["edit_fidelity"] > 0.9
+    path = Tracks.load(case.tracks).points[0] * 64
+    assert (path - reading.centres).norm(dim=-1).max() < 2  # pixels
+
+
+def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprites, tmp_path):
+    from det_core.bench.methods import Methods, MethodSettings
+
+    def build(out):
+        return lambda: Methods(MethodSettings("embedded", str(out), "cpu", steps=2, sample_steps=2), random_model)
+
+    first = bench(sprites, tmp_path / "one", build(tmp_path / "one"), seeds=[0])
+    elsewhere = bench(sprites, tmp_path / "two", build(tmp_path / "two"), ["none", "det"], seeds=[0])
+    assert scores(elsewhere) == [row for row in scores(first) if row[1] in ("none", "det")] and first.failed == []
+    by_method = {method: [r for r in first.results if r["method"] == method] for method in METHODS}
+    assert all(r["scores"]["temporal_consistency"] in (0.0, 1.0) for r in by_method["frozen"])  # one frame: all or none
+    assert all(r["scores"]["leakage"] in (0.0, None) for r in by_method["none"])
+    assert all(r["cost"]["train_s"] > 0 for r in by_method["det"] + by_method["lora"])
+    assert len({r["cost"]["train_s"] for r in by_method["det"]}) == 1  # one training for three prompts
+    adapters = sorted(p.name for p in (tmp_path / "one" / "adapters").rglob("*.safetensors"))
+    assert adapters == ["det-seed0.safetensors", "det-seed0.state.safetensors", "lora-seed0.safetensors"]
+    shutil.rmtree(tmp_path / "one" / "units" / "000-figure_eight" / "det")
+    stamp = (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns
+    again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), seeds=[0])
+    assert scores(again) == scores(first)
+    assert (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_source_similarity_of_a_sprite_is_the_share_of_frames_that_look_like_the_source():
+    from types import SimpleNamespace
+
+    from det_core.bench.measures import SpriteMeasures
+    from det_core.tiny.corpus import Scene, make_clip
+
+    red, blue = Scene("red", "circle", "navy", "plain"), Scene("blue", "square", "olive", "striped")
+    source = make_clip(red, "line", torch.Generator().manual_seed(1))
+    new_look = make_clip(blue, "line", torch.Generator().manual_seed(1))
+    given = SimpleNamespace(pixels=source.frames, tracks=None)
+
+    def similarity(frames, prompt):
+        return SpriteMeasures().measure(frames, prompt, given)[0]["source_similarity"]
+
+    assert similarity(source.frames, blue.caption) == 1.0
+    assert similarity(new_look.frames, blue.caption) == 0.0
+    blue_circle = Scene("blue", "circle", "navy", "plain")
+    recoloured = make_clip(blue_circle, "line", torch.Generator().manual_seed(1)).frames
+    part = torch.cat([source.frames[:3], recoloured[3:]])
+    assert similarity(part, blue_circle.caption) == pytest.approx(3 / 9)
+    assert similarity(source.frames, red.caption) is None  # nothing was to change
+    assert similarity(source.frames, "a dog") is None
+
+
+def test_real_videos_are_measured_with_what_is_there(tmp_path):
+    from types import SimpleNamespace
+
+    from det_core.bench.measures import VideoMeasures
+
+    g = torch.Generator().manual_seed(0)
+    texture = torch.rand(96, 160, 3, generator=g)
+    moving = torch.stack([texture.roll(2 * t, 1)[:, :128] for t in range(6)])
+    points = torch.stack([torch.rand(9, generator=g) * 0.4 + 0.2, torch.rand(9, generator=g) * 0.6 + 0.2], -1)
+    shift = torch.stack([torch.arange(6) * 2 / 128, torch.zeros(6)], -1)
+    tracks = Tracks(points[:, None] + shift, torch.ones(9, 6, dtype=torch.bool), "lk")
+    source = SimpleNamespace(pixels=moving, tracks=tracks)
+    scores, moved, look = VideoMeasures("cpu", None, None).measure(moving, "a rug", source)
+    assert scores["motion_fidelity"] > 0.95 and moved.tracker == "lk" and look is None
+    assert scores["edit_fidelity"] is None and scores["source_similarity"] is None
+    still = VideoMeasures("cpu", None, None).measure(moving[:1].expand(6, -1, -1, -1), "a rug", source)[0]
+    assert still["motion_fidelity"] < 0.6
+
+
+def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch):
+    from types import SimpleNamespace
+
+    from det_core.bench.measures import VideoMeasures
+
+    calls = []
+
+    def track(frames, queries, *, tracker, device):
+        calls.append((tracker, queries.clone()))
+        return Tracks(
+            queries[:, None].expand(-1, len(frames), -1), torch.ones(3, len(frames), dtype=torch.bool), tracker
+        )
+
+    monkeypatch.setattr("det_core.trackers.track", track)
+    monkeypatch.setattr("det_core.trackers.resolve_tracker", lambda name: "lk")
+    points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0))
+    frames = torch.zeros(4, 32, 32, 3)
+    source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4, dtype=torch.bool), "user"))
+    measures = VideoMeasures("cpu", None, None)
+    assert measures.measure(frames, "p", source)[0]["motion_fidelity"] == pytest.approx(1)
+    measures.measure(frames, "p", source)
+    assert [tracker for tracker, _ in calls] == ["lk"] * 3  # the source once, each video once
+    assert all(torch.equal(queries, points[:, 0]) for _, queries in calls)
+
+
+def command(*words):
+    import argparse
+
+    from det_core.bench import cli
+
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    for name, add, run in (
+        ("bench", cli.add_arguments, cli.run),
+        ("annotate", cli.add_annotate_arguments, cli.run_annotate),
+    ):
+        one = commands.add_parser(name)
+        add(one)
+        one.set_defaults(command=run)
+    args = parser.parse_args([str(w) for w in words])
+    args.command(args)
+
+
+def test_the_command_runs_the_embedded_benchmark(random_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("det_core.bench.methods.load_base_model", lambda *_: random_model)
+    words = ["bench", "--cases", 1, "--methods", "none,det", "--seeds", 1, "--steps", 1, "--sample-steps", 1]
+    command(*words, "--out", tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert "| det |" in shown and "report.html" in shown
+    with pytest.raises(ValueError, match="cases was 1 and is now 2"):
+        command(*words[:2], 2, *words[3:], "--out", tmp_path / "out")
+
+
+def test_the_commands_refuse_bad_arguments(tmp_path):
+    out = ("--out", tmp_path / "out")
+    with pytest.raises(ValueError, match="magic is no method; use none, frozen, lora, det"):
+        command("bench", "--methods", "none,magic", *out)
+    with pytest.raises(ValueError, match="1 or more"):
+        command("bench", "--seeds", 0, *out)
+    with pytest.raises(ValueError, match="--dino .*no model folder"):
+        command("bench", "--dino", tmp_path, *out)
+    with pytest.raises(ValueError, match="no such benchmark folder"):
+        command("bench", "--data", tmp_path / "nowhere", *out)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "captions.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no videos"):
+        command("annotate", "--clips", tmp_path, "--captions", tmp_path / "captions.json", *out)
+
+
+def test_annotate_makes_cases_that_the_benchmark_reads(tmp_path, capsys):
+    from det_core.video import write_video
+
+    clips = tmp_path / "clips"
+    g = torch.Generator().manual_seed(0)
+    texture = torch.rand(64, 64, 3, generator=g).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    frames = []
+    for t in range(6):
+        frame = texture.clone()
+        frame[200:320, 100 + 12 * t : 220 + 12 * t] = texture[:120, :120].flip(0)
+        frames.append(frame)
+    for name in ("good", "uncaptioned", "unmasked"):
+        write_video(clips / f"{name}.mp4", torch.stack(frames), 8)
+    (clips / "broken.mp4").write_bytes(b"no video")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask = np.zeros((512, 512), np.uint8)
+    mask[200:320, 100:220] = 255
+    Image.fromarray(mask).save(masks / "good.png")
+    Image.new("L", (512, 512)).save(masks / "unmasked.png")
+    text = {"caption": "a box\nmoves", "prompts": ["a cat moves", "a car moves"]}
+    (tmp_path / "captions.json").write_text(json.dumps(dict.fromkeys(("good", "broken", "unmasked"), text)))
+    words = ["annotate", "--clips", clips, "--captions", tmp_path / "captions.json", "--masks", masks]
+    command(*words, "--tracker", "lk", "--out", tmp_path / "made")
+    shown = capsys.readouterr().out
+    assert "good: " in shown and "1 cases" in shown and "3 left out" in shown
+    assert "broken: left out" in shown and "not a video" in shown
+    assert 'no "caption" and "prompts" for uncaptioned' in shown and "is empty" in shown
+    (case,), _ = read_cases(tmp_path / "made")
+    assert case.caption == "a box moves" and case.prompts == ("a cat moves", "a car moves")
+    tracks = Tracks.load(case.tracks)
+    assert tracks.tracker == "lk" and tracks.frames == 6 and case.clusters is not None
+    stamp = case.tracks.stat().st_mtime_ns
+    command(*words, "--tracker", "lk", "--out", tmp_path / "made")
+    assert case.tracks.stat().st_mtime_ns == stamp  # whole cases are kept
