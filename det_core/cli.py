@@ -1,4 +1,7 @@
-"""`python -m det_core`: transfer, track, train, sample, evaluate, bench, annotate. Every command checks all it is given first."""
+"""`python -m det_core`: transfer, track, train, sample, evaluate, bench, annotate.
+
+Every command checks all it is given before it starts to work; a mistake is answered in one line.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .arguments import add_model_arguments, add_sample_arguments, add_source_arguments, add_train_arguments
 
 DESCRIPTION = "Learn the motion of one video and replay it on any subject and scene that a prompt asks for."
 
@@ -44,28 +49,30 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("transfer", help="the whole job: track, train, sample with and without, measure")
-    _source_arguments(command)
-    _model_arguments(command)
-    _train_arguments(command)
-    _sample_arguments(command)
+    add_source_arguments(command)
+    add_model_arguments(command)
+    add_train_arguments(command)
+    add_sample_arguments(command)
     command.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     command.set_defaults(command=run_transfer)
 
     command = commands.add_parser("track", help="track the moving subject of a video")
-    _source_arguments(command)
-    _model_arguments(command)
+    command.add_argument("--video", type=Path, required=True, help="the video")
     command.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="tracks file (.safetensors or .npz); a .mp4 with them drawn goes beside it",
+        "--mask", type=Path, help="picture of the moving subject, white on black; without it motion finds it"
+    )
+    command.add_argument("--tracker", default="auto", help="auto, cotracker, dis or lk")
+    command.add_argument("--device", help="cpu, cuda, mps; default: the fastest there is")
+    command.add_argument("--seed", type=int, default=0, help="draws the points (default 0)")
+    command.add_argument(
+        "--out", type=Path, required=True, help="tracks file (.safetensors or .npz); drawn beside it as .mp4"
     )
     command.set_defaults(command=run_track)
 
     command = commands.add_parser("train", help="train a motion adapter on one video")
-    _source_arguments(command)
-    _model_arguments(command)
-    _train_arguments(command)
+    add_source_arguments(command)
+    add_model_arguments(command)
+    add_train_arguments(command)
     command.add_argument("--out", type=Path, required=True, help="adapter file (.safetensors)")
     command.set_defaults(command=run_train)
 
@@ -73,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--adapter", type=Path, required=True, help="adapter file (.safetensors, or the reference code's .pth)"
     )
-    _model_arguments(command)
-    _sample_arguments(command)
+    add_model_arguments(command)
+    add_sample_arguments(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the videos")
     command.set_defaults(command=run_sample)
 
@@ -99,54 +106,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _source_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--video", type=Path, required=True, help="source video")
-    parser.add_argument(
-        "--mask", type=Path, help="picture of the moving subject, white on black; without it motion finds it"
-    )
-    parser.add_argument("--tracks", type=Path, help="your own tracks over the whole video, instead of a tracker")
-    parser.add_argument(
-        "--tracker", default="auto", help="auto, cotracker, dis, lk; sprite for the embedded model's clips"
-    )
-
-
-def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    from .base_model import EMBEDDED
-
-    parser.add_argument(
-        "--model",
-        default=EMBEDDED,
-        help="embedded (default) or a local diffusers folder: CogVideoX, HunyuanVideo, Wan, LTX",
-    )
-    parser.add_argument("--device", help="cpu, cuda, mps; default: the fastest there is")
-    parser.add_argument("--frames", type=int, help="frames of the video; default: the model's own")
-    parser.add_argument("--size", help="HEIGHTxWIDTH in pixels; default: the model's own")
-    parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="one seed or several; the first one trains (default 0)"
-    )
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--caption", default="", help="what the source video shows (its motion need not be named)")
-    parser.add_argument("--steps", type=int, help="training steps; default: the base model's paper value")
-    parser.add_argument("--resume", action="store_true", help="continue an earlier, unfinished run of the same job")
-
-
-def _sample_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prompt", action="append", required=True, help="what the new video shows; may be given several times"
-    )
-    parser.add_argument(
-        "--drop", type=float, help="share of the blocks, from the last, that lose their kernel (paper: 0.65)"
-    )
-    parser.add_argument("--keep", help='blocks that keep their kernel, instead of --drop: "0-14, 20"')
-    parser.add_argument("--strength", type=float, default=1.0, help="factor on what the kernels add (default 1)")
-    parser.add_argument("--sample-steps", type=int, help="denoising steps; default: the base model's own")
-    parser.add_argument("--cfg", type=float, help="guidance scale; default: the base model's own")
-    parser.add_argument("--clip", type=Path, help="local CLIP folder, to measure edit fidelity on real videos")
-    parser.add_argument("--dino", type=Path, help="local DINO folder, to measure temporal consistency on real videos")
-
-
 # ------------------------------------------------------------------------------------------- shared pieces
 
 
@@ -155,10 +114,15 @@ def _load_model(args):
 
     from .base_model import load_base_model
 
-    device = args.device or (
-        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    )
+    device = args.device or _device()
     return load_base_model(args.model, device, torch.float32 if device == "cpu" else torch.bfloat16)
+
+
+def _device() -> str:
+    """The fastest device there is."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _load_source(args, model):
@@ -327,17 +291,23 @@ def print_metrics(metrics: dict, out: Path) -> None:
 
 def run_track(args) -> None:
     from .draw import draw_tracks
-    from .video import write_video
+    from .subject import track_subject
+    from .video import read_video, write_video
 
+    if args.out.suffix not in (".safetensors", ".npz"):
+        raise ValueError(f"--out {args.out}: a tracks file ends in .safetensors or .npz")
     _check_writable(args.out.parent)
-    source, seconds = _load_source(args, _load_model(args))
-    source.tracks.save(args.out)
-    drawn = args.out.with_suffix(".mp4")
-    write_video(drawn, draw_tracks(source.frames, source.tracks), source.fps)
-    print(
-        f"{args.out}: {len(source.tracks)} points over {source.tracks.frames} frames "
-        f"({source.tracks.tracker}, {seconds:.1f} s); drawn in {drawn}"
+    clip = read_video(args.video)
+    started = time.monotonic()
+    tracks = track_subject(
+        clip.frames, args.mask, tracker=args.tracker, device=args.device or _device(), seed=args.seed
     )
+    seconds = time.monotonic() - started
+    tracks.save(args.out)
+    drawn = args.out.with_suffix(".mp4")
+    write_video(drawn, draw_tracks(clip.frames, tracks), clip.fps)
+    print(f"{args.out}: {len(tracks)} points over {tracks.frames} frames ({tracks.tracker}, {seconds:.1f} s)")
+    print(f"{drawn}: the same, drawn")
 
 
 def run_train(args) -> None:
@@ -355,33 +325,23 @@ def run_train(args) -> None:
 
 
 def run_sample(args) -> None:
-    import torch
-
     from .adapter import MotionAdapter
     from .attach import attach
-    from .transfer import generate, slug
+    from .transfer import generate, latent_shape, slug
     from .video import write_video
 
     _check_writable(args.out)
-    model = _load_model(args)
-    spec = model.denoiser.spec
     reference = args.adapter.suffix == ".pth"
     adapter = MotionAdapter.from_reference(args.adapter) if reference else MotionAdapter.load(args.adapter)
+    model = _load_model(args)
+    spec = model.denoiser.spec
     keep = _keep(args, spec)
     with attach(model.denoiser.transformer, adapter, keep=keep):
         pass  # an adapter of another model is refused here, before any work
     source = json.loads(adapter.metadata.get("source", "{}"))
     frames = args.frames or source.get("frames", spec.defaults.frames)
     height, width = _size(args.size) or tuple(source.get("size", (spec.defaults.height, spec.defaults.width)))
-    latent = torch.Size(
-        (
-            1,
-            _latent_channels(model),
-            (frames - 1) // spec.temporal_compression + 1,
-            height // spec.spatial_compression,
-            width // spec.spatial_compression,
-        )
-    )
+    latent = latent_shape(model, frames, height, width)
     with _sampling_bar(len(args.prompt) * len(args.seed), args.sample_steps or spec.defaults.sample_steps) as on_step:
         videos = generate(
             model, adapter.to(model.denoiser.device), args.prompt, args.seed, latent,
@@ -391,10 +351,6 @@ def run_sample(args) -> None:
         path = args.out / f"{slug(prompt)}-seed{seed}.mp4"
         write_video(path, video, source.get("fps", 8.0))
         print(path)
-
-
-def _latent_channels(model) -> int:
-    return model.denoiser.transformer.config.in_channels
 
 
 def run_evaluate(args) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .metrics import edit_fidelity, motion_fidelity, temporal_consistency
-from .tracks import Tracks, sample_query_points
+from .subject import track_subject
+from .tracks import Tracks
 
 TRACK_FILES = (".safetensors", ".npz", ".pth")
 
@@ -32,7 +33,7 @@ def evaluate_files(
     if source.suffix in TRACK_FILES:
         wanted = Tracks.load(source)
     else:
-        wanted = _track_source(source, mask, tracker, device)
+        wanted = track_subject(read_video(source).frames, mask, tracker=tracker, device=device)
     if frames is None:
         got = Tracks.load(generated)
     else:
@@ -51,13 +52,3 @@ def evaluate_files(
         "edit_fidelity": edit_fidelity(pixels, prompt, clip=clip) if clip and prompt and pixels is not None else None,
         "temporal_consistency": temporal_consistency(pixels, dino=dino) if dino and pixels is not None else None,
     }
-
-
-def _track_source(video: Path, mask: Path | None, tracker: str, device: str) -> Tracks:
-    from .foreground import foreground_mask
-    from .trackers import track
-    from .video import read_mask, read_video
-
-    frames = read_video(video).frames
-    foreground = foreground_mask(frames) if mask is None else read_mask(mask, *frames.shape[1:3])
-    return track(frames, sample_query_points(foreground, 100), tracker=tracker, device=device)

@@ -77,7 +77,7 @@ class TrainingRun:
     generator: torch.Generator
     source: str  # fingerprint of what is learned: latents, condition, tracks
     step: int = 0
-    losses: dict[str, list[float]] = field(default_factory=lambda: {"denoising": [], "tracking": [], "total": []})
+    losses: dict[str, list[float]] = field(default_factory=dict)
 
     def state(self) -> TrainState:
         """A copy of everything that resuming needs."""
@@ -89,6 +89,7 @@ class TrainingRun:
 
 
 OnStep = Callable[[TrainingRun, dict[str, float]], None]
+DrawLoss = Callable[[torch.Generator], dict[str, torch.Tensor]]
 
 
 def train_motion_adapter(
@@ -130,8 +131,13 @@ def fit(
     *,
     on_step: OnStep | None = None,
     resume: TrainState | None = None,
+    loss: DrawLoss | None = None,
 ) -> TrainResult:
-    """Train the parameters of any `adapter` that `denoiser.attached` can install; see `train_motion_adapter`."""
+    """Train the parameters of any `adapter` that `denoiser.attached` can install; see `train_motion_adapter`.
+
+    `loss` replaces DeT's: one draw from the run's generator to the named terms of a step, "total" among them.
+    """
+    draw = loss or (lambda generator: _losses(denoiser, latents, cond, tracks, config, generator))
     parameters = [p for p in adapter.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=config.weight_decay
@@ -145,7 +151,7 @@ def fit(
         )
     with denoiser.attached(adapter), torch.enable_grad():
         while run.step < config.steps:
-            terms = _losses(denoiser, latents, cond, tracks, config, run.generator)
+            terms = draw(run.generator)
             _check_finite(terms, run)
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
@@ -158,7 +164,7 @@ def fit(
             optimizer.step()
             values = {name: value.item() for name, value in terms.items()}
             for name, value in values.items():
-                run.losses[name].append(value)
+                run.losses.setdefault(name, []).append(value)
             run.step += 1
             if on_step is not None:
                 on_step(run, values)
@@ -210,8 +216,7 @@ def _losses(
 
 
 def _check_finite(terms: dict[str, torch.Tensor], run: TrainingRun) -> None:
-    for name in ("denoising", "tracking", "total"):
-        value = terms[name]
+    for name, value in terms.items():
         if value.requires_grad and not torch.isfinite(value):
             raise NonFiniteLoss(
                 f"the {name} loss became {value.item()} at step {run.step + 1}; "

@@ -18,13 +18,12 @@ from .base_model import BaseModel
 from .files import atomic_write
 from .measure import Measurement, Ruler
 from .sample import sample
+from .subject import QUERY_POINTS, subject_points, track_subject
 from .tracks import Tracks, sample_query_points
 from .train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
 from .train_state import TrainState
 
 log = logging.getLogger(__name__)
-
-QUERY_POINTS = 100  # tracked points, as in the paper
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def load_source(
         frames, size: other than the model's own number of frames and (height, width).
     Raises: ValueError, one line, for anything wrong with the files.
     """
-    from .video import fit_frames, read_mask, read_video
+    from .video import fit_frames, read_video
 
     spec = model.denoiser.spec
     frames = spec.defaults.frames if frames is None else frames
@@ -81,9 +80,6 @@ def load_source(
     indices = fit_frames(torch.arange(len(clip.frames)), frames, compression=spec.temporal_compression, name=str(video))
     chosen = clip.frames[indices]
     pixels = resize_frames(chosen, height, width)
-    points = None if mask is None else sample_query_points(
-        read_mask(mask, *clip.frames.shape[1:3]), QUERY_POINTS, generator=torch.Generator().manual_seed(seed)
-    )  # fmt: skip
     if tracks is not None:
         found = Tracks.load(tracks)
         if found.frames != len(clip.frames):
@@ -92,7 +88,7 @@ def load_source(
             )
         found = Tracks(found.points[:, indices], found.visible[:, indices], found.tracker or "user")
     else:
-        found = _track(clip.frames, indices, pixels, points, model, tracker, seed)
+        found = _track(clip.frames, indices, pixels, mask, model, tracker, seed)
     if not found.visible.any():
         raise ValueError("no tracked point is visible in any chosen frame; give another --mask, --tracker or --tracks")
     digest = hashlib.sha256(Path(video).read_bytes()).hexdigest()[:16]
@@ -105,31 +101,30 @@ def _check_size(spec, height: int, width: int) -> None:
         raise ValueError(f"{spec.name} needs a height and width that are multiples of {cell}, got {height}x{width}")
 
 
-def _track(frames, indices, pixels, points, model: BaseModel, tracker: str, seed: int) -> Tracks:
+def _track(
+    frames: torch.Tensor,
+    indices: torch.Tensor,
+    pixels: torch.Tensor,
+    mask: Path | None,
+    model: BaseModel,
+    tracker: str,
+    seed: int,
+) -> Tracks:
     """Tracks at the chosen frames; consecutive frames are tracked, since trackers rely on small steps."""
-    from .trackers import track
-
     if model.name == "embedded" and tracker in ("auto", "sprite"):
         from .tiny.base_model import read_clip, sprite_tracks
 
         reading = read_clip(pixels)
         if reading.is_corpus_clip:
-            if points is None:
-                points = sample_query_points(
-                    reading.first_mask, QUERY_POINTS, generator=torch.Generator().manual_seed(seed)
-                )
-            return sprite_tracks(reading, points)
+            if mask is not None:
+                return sprite_tracks(reading, subject_points(frames, mask, seed))
+            generator = torch.Generator().manual_seed(seed)
+            return sprite_tracks(reading, sample_query_points(reading.first_mask, QUERY_POINTS, generator=generator))
         if tracker == "sprite":
-            raise ValueError(
-                "--tracker sprite reads clips of one sprite on a corpus background; this video is none: use auto"
-            )
+            raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
     first, last = int(indices[0]), int(indices[-1])
-    span = frames[first : last + 1]
-    if points is None:
-        from .foreground import foreground_mask
-
-        points = sample_query_points(foreground_mask(span), QUERY_POINTS, generator=torch.Generator().manual_seed(seed))
-    found = track(span, points, tracker=tracker, device=str(model.denoiser.device))
+    device = str(model.denoiser.device)
+    found = track_subject(frames[first : last + 1], mask, tracker=tracker, device=device, seed=seed)
     return Tracks(found.points[:, indices - first], found.visible[:, indices - first], found.tracker)
 
 
@@ -208,9 +203,20 @@ def state_path(adapter_path: Path) -> Path:
     return adapter_path.with_name(adapter_path.stem + ".state.safetensors")
 
 
-def initial_noise(model: BaseModel, source_latents: torch.Size, seed: int) -> torch.Tensor:
+def latent_shape(model: BaseModel, frames: int, height: int, width: int) -> torch.Size:
+    """(1, C, T, H, W) of the latents of a video of this size."""
+    spec = model.denoiser.spec
+    cells = (
+        (frames - 1) // spec.temporal_compression + 1,
+        height // spec.spatial_compression,
+        width // spec.spatial_compression,
+    )
+    return torch.Size((1, model.denoiser.transformer.config.in_channels, *cells))
+
+
+def initial_noise(shape: torch.Size, seed: int) -> torch.Tensor:
     """Noise of one video; the same seed starts the video with and without the adapter."""
-    return torch.randn((1, *source_latents[1:]), generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass
@@ -229,7 +235,7 @@ def generate(
     adapter: MotionAdapter | None,
     prompts: list[str],
     seeds: list[int],
-    latent_shape: torch.Size,
+    shape: torch.Size,
     *,
     keep: list[int] | None = None,
     strength: float = 1.0,
@@ -238,12 +244,12 @@ def generate(
     batch: int = 1,
     on_step=None,
 ) -> list[torch.Tensor]:
-    """Videos of every prompt with every seed (prompt-major), each (T, H, W, 3) on the CPU. `batch` videos at a time."""
+    """Videos of every prompt with every seed (prompt-major), each (T, H, W, 3) on the CPU, from latents of `shape`."""
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
     videos = []
     for start in range(0, len(jobs), batch):
         group = jobs[start : start + batch]
-        noise = torch.cat([initial_noise(model, latent_shape, seed) for _, seed in group])
+        noise = torch.cat([initial_noise(shape, seed) for _, seed in group])
         latents = sample(
             model.denoiser,
             model.encode_prompts([prompt for prompt, _ in group]),
@@ -297,7 +303,7 @@ def transfer(
         loss_curve(result.losses, 960, 480).save(temporary)
 
     started = time.monotonic()
-    shape = model.encode_video(source.pixels).shape
+    shape = latent_shape(model, *source.pixels.shape[:3])
     batch = 4 if model.name == "embedded" else 1
     settings = {"steps": job.sample_steps, "cfg": job.cfg, "batch": batch, "on_step": on_sample}
     without = generate(model, None, job.prompts, job.seeds, shape, **settings)

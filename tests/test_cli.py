@@ -100,16 +100,16 @@ def test_track_and_evaluate(clip, tmp_path, capsys):
 
 def test_resume_continues_where_a_killed_run_stopped(clip, tmp_path):
     """Ctrl-C keeps the last whole step; --resume ends with the very adapter of an undisturbed run."""
-    arguments = ["train", "--video", str(clip), "--steps", "40"]
+    arguments = ["train", "--video", str(clip), "--steps", "12"]
     command = [sys.executable, "-m", "det_core", *arguments, "--out", str(tmp_path / "a.safetensors")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     for line in iter(lambda: process.stderr.read(40), ""):
-        if "/40 [" in line and "0/40 [" not in line:
+        if "/12 [" in line and "0/12 [" not in line:
             break
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130 and "continue with --resume" in stderr
-    assert MotionAdapter.load(tmp_path / "a.safetensors").metadata["steps"] != "40"
+    assert MotionAdapter.load(tmp_path / "a.safetensors").metadata["steps"] != "12"
     assert main([*arguments, "--out", str(tmp_path / "a.safetensors"), "--resume"]) == 0
     assert main([*arguments, "--out", str(tmp_path / "b.safetensors")]) == 0
     a, b = MotionAdapter.load(tmp_path / "a.safetensors"), MotionAdapter.load(tmp_path / "b.safetensors")
@@ -128,7 +128,7 @@ def failure(capsys, *arguments: object) -> str:
 
 def test_bad_videos(capsys, tmp_path, clip):
     out = ["--prompt", PROMPT, "--out", tmp_path / "out"]
-    assert "no such file" in failure(capsys, "transfer", "--video", tmp_path / "none.mp4", *out).lower()
+    assert "no such video" in failure(capsys, "transfer", "--video", tmp_path / "none.mp4", *out).lower()
     (tmp_path / "text.mp4").write_text("not a video")
     assert "text.mp4" in failure(capsys, "transfer", "--video", tmp_path / "text.mp4", *out)
     write_video(tmp_path / "short.mp4", torch.rand(4, 64, 64, 3), 8.0)
