@@ -27,6 +27,7 @@ TRUST_PX = 2.0  # forward-backward error up to which a point may vote for the ca
 SMALLEST_PART = 0.15  # of the largest one: smaller moving parts are dropped
 SURE_SHARE = 0.5  # of the moving cells, those that move most may be certain to be subject
 UNLIKE_LEVELS = 24  # of 255: a pixel that differs more from the background is not background
+STRAY_SHARE = 0.005  # of the picture; with less beside the subject that differs, the background is well known
 FEWEST_UNLIKE = 0.02  # of the moving pixels; with fewer the background was not seen behind the subject
 
 
@@ -67,7 +68,7 @@ def foreground_mask(frames: torch.Tensor) -> torch.Tensor:
     half = (size[1] // 2, size[0] // 2)
     pictures = [cv2.resize(np.ascontiguousarray(f.numpy()), half, interpolation=cv2.INTER_AREA) for f in frames]
     unlike = _unlike_background(pictures, motion.cameras)
-    outline = _outline(pictures[0], moving, motion.residual, unlike)
+    outline = _outline(pictures[0], _evidence(moving, motion.residual, unlike))
     return torch.from_numpy(cv2.resize(outline, (width, height), interpolation=cv2.INTER_LINEAR) > 127)
 
 
@@ -139,12 +140,18 @@ def _moving_cells(residual: np.ndarray) -> np.ndarray:
         return np.zeros_like(residual, bool)
     scaled = (np.clip(residual / top, 0, 1) * 255).astype(np.uint8)
     _, binary = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.medianBlur(binary, 3))
-    if count < 2:
-        return np.zeros_like(residual, bool)
-    area = stats[1:, cv2.CC_STAT_AREA]
-    kept = 1 + np.flatnonzero(area >= SMALLEST_PART * area.max())
-    return np.isin(labels, kept)
+    return _large_parts(cv2.medianBlur(binary, 3) > 0)
+
+
+def _large_parts(mask: np.ndarray, touching: np.ndarray | None = None) -> np.ndarray:
+    """(h, w) bool without the connected parts that are small beside the largest, or do not overlap `touching`."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    kept = np.arange(1, count) if touching is None else np.setdiff1d(np.unique(labels[touching]), 0)
+    area = stats[:, cv2.CC_STAT_AREA]
+    largest = area[kept].max(initial=0)
+    return np.isin(labels, kept[area[kept] >= SMALLEST_PART * largest])
 
 
 def _unlike_background(pictures: list[np.ndarray], cameras: list[np.ndarray]) -> np.ndarray:
@@ -172,32 +179,48 @@ def _unlike_background(pictures: list[np.ndarray], cameras: list[np.ndarray]) ->
     return cv2.blur(difference, (3, 3))
 
 
-def _outline(picture: np.ndarray, moving: np.ndarray, residual: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-    """The moving cells fitted to the first frame's colours at half the working size: (h, w) uint8, 0 or 255."""
-    import cv2
+@dataclass(frozen=True)
+class _Evidence:
+    """(h, w) bool each: what may be subject at all, what is likely, what is certain if its colour agrees."""
 
+    possible: np.ndarray
+    likely: np.ndarray
+    certain: np.ndarray
+
+
+def _evidence(moving: np.ndarray, residual: np.ndarray, unlike: np.ndarray) -> _Evidence:
+    """Motion (grid cells) and unlikeness to the background (pixels) put together."""
     cell = GRID_PX // 2
     y, x = (
-        np.minimum(np.arange(side) // cell, cells - 1)
-        for side, cells in zip(picture.shape[:2], moving.shape, strict=True)
+        np.minimum(np.arange(side) // cell, cells - 1) for side, cells in zip(unlike.shape, moving.shape, strict=True)
     )
     inside = moving[np.ix_(y, x)]
-    likely = inside & (unlike > max(UNLIKE_LEVELS, 3 * np.median(unlike[~inside]) if not inside.all() else 0))
+    noise = 0.0 if inside.all() else float(np.median(unlike[~inside]))
+    differs = unlike > max(UNLIKE_LEVELS, 3 * noise)
+    parts = _large_parts(differs, touching=inside)
+    if parts.any() and (differs & ~parts).mean() < STRAY_SHARE:  # little else differs: the background is well known
+        return _Evidence(_grown(inside | parts, 2 * cell), parts, _shrunk(parts, cell // 2))
+    likely = inside & differs
     if likely.sum() < FEWEST_UNLIKE * inside.sum():
         likely = inside
-    reach = cv2.dilate(inside.astype(np.uint8), _disc(2 * cell)) > 0
-    core = cv2.erode(inside.astype(np.uint8), _disc(cell // 2)) > 0
     strong = (residual >= np.quantile(residual[moving], 1 - SURE_SHARE))[np.ix_(y, x)]
-    labels = np.where(likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[~reach] = cv2.GC_BGD
-    labels[_own_colours(picture, core & strong & likely, ~inside)] = cv2.GC_FGD
-    if reach.all():  # GrabCut has no background to learn from
-        return likely.astype(np.uint8) * 255
+    return _Evidence(_grown(inside, 2 * cell), likely, _shrunk(inside, cell // 2) & strong & likely)
+
+
+def _outline(picture: np.ndarray, evidence: _Evidence) -> np.ndarray:
+    """The evidence fitted to the picture's colours: (h, w) uint8, 0 or 255."""
+    import cv2
+
+    if evidence.possible.all():  # GrabCut has no background to learn from
+        return evidence.likely.astype(np.uint8) * 255
+    labels = np.where(evidence.likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[~evidence.possible] = cv2.GC_BGD
+    labels[_own_colours(picture, evidence.certain, ~evidence.likely)] = cv2.GC_FGD
     bgr, models = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (np.zeros((1, 65)), np.zeros((1, 65)))
     cv2.setRNGSeed(0)  # its clustering draws random numbers
     cv2.grabCut(bgr, labels, None, *models, 5, cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return (found if found.any() else likely).astype(np.uint8) * 255
+    return (found if found.any() else evidence.likely).astype(np.uint8) * 255
 
 
 def _own_colours(picture: np.ndarray, subject: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -210,7 +233,15 @@ def _own_colours(picture: np.ndarray, subject: np.ndarray, background: np.ndarra
     return subject & (here > elsewhere)[colour]
 
 
-def _disc(radius: int) -> np.ndarray:
+def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
     import cv2
 
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.astype(np.uint8), disc) > 0
+
+
+def _shrunk(mask: np.ndarray, radius: int) -> np.ndarray:
+    import cv2
+
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return cv2.erode(mask.astype(np.uint8), disc) > 0
