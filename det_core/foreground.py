@@ -215,7 +215,9 @@ def _outline(picture: np.ndarray, evidence: _Evidence) -> np.ndarray:
         return evidence.likely.astype(np.uint8) * 255
     labels = np.where(evidence.likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[~evidence.possible] = cv2.GC_BGD
-    labels[_own_colours(picture, evidence.certain, ~evidence.likely)] = cv2.GC_FGD
+    around, everywhere = evidence.possible & ~evidence.likely, ~evidence.likely
+    certain = evidence.certain & _commoner_colour(picture, evidence.certain, [around, everywhere])
+    labels[certain] = cv2.GC_FGD
     bgr, models = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), (np.zeros((1, 65)), np.zeros((1, 65)))
     cv2.setRNGSeed(0)  # its clustering draws random numbers
     cv2.grabCut(bgr, labels, None, *models, 5, cv2.GC_INIT_WITH_MASK)
@@ -223,14 +225,14 @@ def _outline(picture: np.ndarray, evidence: _Evidence) -> np.ndarray:
     return (found if found.any() else evidence.likely).astype(np.uint8) * 255
 
 
-def _own_colours(picture: np.ndarray, subject: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """The pixels of `subject` whose colour is commoner there than in `background`, all (h, w) bool.
+def _commoner_colour(picture: np.ndarray, subject: np.ndarray, backgrounds: list[np.ndarray]) -> np.ndarray:
+    """(h, w) bool: has a colour that is commoner in `subject` than in each of the backgrounds, all (h, w) bool.
 
     What the subject is about to cover also moves with it, and differs from what later frames show there.
     """
     colour = (picture // 32).astype(int) @ np.array([64, 8, 1])  # 8 levels a channel
-    here, elsewhere = (np.bincount(colour[part], minlength=512) / max(part.sum(), 1) for part in (subject, background))
-    return subject & (here > elsewhere)[colour]
+    share, *others = (np.bincount(colour[part], minlength=512) / max(part.sum(), 1) for part in (subject, *backgrounds))
+    return (share > np.max(others, axis=0))[colour]
 
 
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
