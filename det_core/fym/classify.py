@@ -1,0 +1,112 @@
+"""Classify the heads of a diffusers transformer on the source video: noise it, run the model, watch its attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..attach import overridden
+from ..baselines.projections import head_count, video_slice
+from ..denoiser import Condition, DiffusersDenoiser
+from ..dit import DiTSpec, spec_for, unwrapped
+from .head_scores import HeadScores
+from .heads import HeadMap
+
+
+@torch.no_grad()
+def classify_heads(
+    denoiser: DiffusersDenoiser,
+    latents: torch.Tensor,
+    cond: Condition,
+    *,
+    t: float = 900.0,
+    draws: int = 3,
+    rows: int = 256,
+    rule: str = "balanced",
+    seed: int = 0,
+) -> HeadMap:
+    """Score every head of every block on a noised source video.                 (Follow-Your-Motion, first stage)
+
+    The released code looks once, at its second noisiest step; averaging a few draws of noise is steadier.
+
+    Args:
+        latents: (1, C, T, H, W) of the source in the model's space.
+        cond: the encoded caption of the source, batch 1.
+        t: noise level, 0 (clean) to 1000 (noise).
+        draws: forwards of the model, each with its own noise.
+        rows: query rows a block and draw; each draw reads other ones.
+    Raises: ValueError if the video has a single frame, or if the model's attention cannot be read head by head.
+    """
+    transformer = unwrapped(denoiser.transformer)
+    spec, grid = denoiser.spec, denoiser.spec.grid(latents.shape)
+    rows_generator, generator = torch.Generator().manual_seed(seed + 1), torch.Generator().manual_seed(seed)
+    scores = HeadScores(spec.num_blocks, head_count(transformer, spec), grid, rows, rows_generator)
+    x0 = latents.to(denoiser.device)
+    time = torch.full((1,), t, device=denoiser.device)
+    with watched_attention(transformer, scores):
+        for _ in range(draws):
+            noise = torch.randn(x0.shape, generator=generator).to(x0)
+            denoiser.predict_velocity(denoiser.add_noise(x0, noise, time), time, cond)
+            scores.draw_rows()
+    return scores.map(spec.name, rule)
+
+
+@contextmanager
+def watched_attention(transformer: nn.Module, scores: HeadScores) -> Iterator[None]:
+    """Inside the context, each forward of a diffusers transformer (batch 1) adds its self-attention to `scores`.
+
+    q and k are taken where torch's attention gets them, so they are what the model itself computed, with norms,
+    positions and any adapter. Models that hand them to another attention routine cannot be read, which
+    `scores.map` then says.
+    """
+    spec = spec_for(transformer)
+    if spec.layout != "diffusers":
+        raise ValueError(f"{type(transformer).__name__} is not a diffusers transformer: feed its q and k to HeadScores")
+    pairs, processors = [], []
+    for block, tap in enumerate(spec.taps):
+        attention = transformer.get_submodule(tap.input)
+        pairs.append((attention, _watching(attention.forward, block, spec, scores)))
+        if spec.name == "embedded":  # its own attention is written out for speed on CPUs
+            processors.append((attention, attention.processor))
+    try:
+        for attention, _ in processors:
+            from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
+
+            attention.processor = CogVideoXAttnProcessor2_0()
+        with overridden(pairs):
+            yield
+    finally:
+        for attention, processor in processors:
+            attention.processor = processor
+
+
+def _watching(forward, block: int, spec: DiTSpec, scores: HeadScores):
+    def observe(q: torch.Tensor, k: torch.Tensor) -> None:
+        video = video_slice(spec, q.shape[2], scores.grid)
+        scores.observe(block, q[0, :, video], k[0, :, video])
+
+    def watched(*args, **kwargs):
+        with _AttentionCalls(observe):
+            return forward(*args, **kwargs)
+
+    return watched
+
+
+class _AttentionCalls(TorchFunctionMode):
+    """Shows q and k (B, heads, tokens, width) of each call of torch's attention to a callback."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            named = dict(zip(("query", "key"), args, strict=False)) | kwargs
+            self.seen(named["query"], named["key"])
+        return func(*args, **kwargs)

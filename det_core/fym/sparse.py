@@ -1,0 +1,101 @@
+"""Sparse motion sampling: train on a few frames of the clip, each at the time it has in the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+SPACINGS = ("stride", "ends", "paper")
+
+Encode = Callable[[torch.Tensor], torch.Tensor]  # frames (T, H, W, 3) in [0, 1] -> latents (1, C, T', H', W')
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one training step looks at: latents (1, C, T, H, W) and the time of each latent frame in the whole clip,
+    None for 0, 1, 2, ..."""
+
+    latents: torch.Tensor
+    positions: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """A few frames of a clip, by index, and the positions they are shown at, in frames of the whole clip."""
+
+    frames: tuple[int, ...]
+    positions: tuple[float, ...]
+
+
+def sparse_sets(total: int, count: int, spacing: str = "stride") -> list[FrameSet]:
+    """All sparse sets of `count` out of `total` frames that a training may draw from.
+
+    "stride": every (total // count)-th frame from every possible start, each frame at its own index. So every frame is
+        seen in some set, and positions are the very rows of the whole clip's table.
+    "ends": one set, from the first to the last frame, positions scaled by (total - 1) / (count - 1).
+    "paper": frames as for "stride", but positions i * total / count whatever the start, as the paper's formula reads.
+
+    Raises: ValueError if the clip is shorter than the set.
+    """
+    if not 2 <= count <= total:
+        raise ValueError(
+            f"a sparse set of {count} frames does not fit a clip of {total}: choose 2 frames to all, or a longer clip"
+        )
+    if spacing == "ends":
+        scale = (total - 1) / (count - 1)
+        return [FrameSet(tuple(round(i * scale) for i in range(count)), tuple(i * scale for i in range(count)))]
+    if spacing not in SPACINGS:
+        raise ValueError(f"frames are spaced by {', '.join(SPACINGS)}, not {spacing!r}")
+    stride, sets = total // count, []
+    for start in range(total - stride * (count - 1)):
+        frames = tuple(start + stride * i for i in range(count))
+        paper = tuple(i * total / count for i in range(count))
+        sets.append(FrameSet(frames, paper if spacing == "paper" else tuple(map(float, frames))))
+    return sets
+
+
+def sparse_latents(latents: torch.Tensor, count: int, spacing: str = "stride") -> list[Example]:
+    """Sparse sets of latent frames, picked from the encoded clip (1, C, T, H, W): no further encoding."""
+    sets = sparse_sets(latents.shape[2], count, spacing)
+    return [Example(latents[:, :, list(s.frames)], s.positions) for s in sets]
+
+
+def sparse_clips(
+    encode: Encode,
+    frames: torch.Tensor,
+    count: int,
+    compression: int,
+    spacing: str = "stride",
+    *,
+    starts: int = 4,
+) -> list[Example]:
+    """Sparse sets of pixel frames, each encoded as a clip of its own, as the paper does (81 frames -> 17).
+
+    A causal video VAE then sees fewer, faster frames. Its latent frame j holds the frames up to compression * j of the
+    set, and stands at that frame's time.
+
+    Args:
+        frames: (T, H, W, 3) in [0, 1].
+        compression: pixel frames to a latent frame, `DiTSpec.temporal_compression`; `count` is a multiple of it plus 1.
+        starts: encode at most this many of the possible sets, evenly chosen.
+    """
+    if (count - 1) % compression:
+        nearest = (count - 1) // compression * compression + 1
+        raise ValueError(
+            f"this model takes {compression}k+1 frames, got {count}: use {nearest} or {nearest + compression}"
+        )
+    sets = sparse_sets(len(frames), count, spacing)
+    chosen = (
+        sets if len(sets) <= starts else [sets[round(i * (len(sets) - 1) / max(1, starts - 1))] for i in range(starts)]
+    )
+    return [
+        Example(encode(frames[list(s.frames)]), tuple(p / compression for p in s.positions[::compression]))
+        for s in chosen
+    ]
+
+
+def still_examples(encode: Encode, frames: torch.Tensor) -> list[Example]:
+    """Every frame (of (T, H, W, 3)) encoded alone, as a video of one frame: what the spatial stage learns from."""
+    return [Example(encode(frame[None])) for frame in frames]

@@ -1,0 +1,138 @@
+"""What Follow-Your-Motion's parts cost and how exact they are: head reading by rows, and sparse training steps.
+
+    python tests/benchmarks/bench_fym.py --out tests/benchmarks/results/fym.json
+    python tests/benchmarks/bench_fym.py --out fym-gpu.json --device cuda      # Wan 2.1 1.3B's size, random weights
+
+Three measurements: how well 256 query rows agree with whole attention maps on the embedded DiT; the floating-point
+operations of reading heads beside those of the forward it rides on, counted at the real models' sizes; the seconds of a
+temporal training step on all 21 latent frames and on 5 sparse ones, interleaved in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+from study_embedded import study_clip, write
+
+from det_core.denoiser import DiffusersDenoiser
+from det_core.fym.classify import classify_heads
+from det_core.fym.heads import RULES, HeadMap
+from det_core.fym.sparse import Example, sparse_latents
+from det_core.fym.train import LoRAConfig, group_lora, train_lora
+from det_core.tiny.base_model import EmbeddedModel
+from det_core.tiny.model import TinyModel
+
+SIZES = {  # width, tokens (with text, where it is in self-attention), feed-forward width
+    "CogVideoX-5B, 49x480x720": (3072, 17776, 12288),
+    "HunyuanVideo, 49x512x768": (3072, 20224, 12288),
+    "Wan 2.1 1.3B, 81x480x832": (1536, 32760, 8960),
+    "Wan 2.1 14B, 81x480x832": (5120, 32760, 13824),
+}
+
+
+def reading_share(width: int, tokens: int, feed_forward: int, rows: int = 256) -> float:
+    """Multiply-adds of reading one block's heads over those of its forward.
+
+    The forward is projections, attention and MLP; Wan's cross-attention is left out, which makes the share larger.
+    """
+    reading = rows * tokens * width + 2 * rows * tokens * width // 64  # logits; two template sums a head of at least 64
+    forward = tokens * width * (4 * width + 2 * feed_forward) + 2 * tokens**2 * width
+    return reading / forward
+
+
+def agreement(model: EmbeddedModel, motions: int) -> dict:
+    """Share of heads that 256 rows put into the group whole maps put them into; the largest change of lean."""
+    shares: dict[str, list[float]] = {rule: [] for rule in RULES}
+    worst, seconds = 0.0, {"256 rows": [], "all rows": []}
+    for index in range(motions):
+        clip, source, _ = study_clip(index)
+        latents, cond = model.encode_video(source.pixels), model.encode_prompts([clip.scene.caption])
+        maps = {}
+        for name, rows in (("256 rows", 256), ("all rows", 10**6)):
+            started = time.monotonic()
+            maps[name] = classify_heads(model.denoiser, latents, cond, rows=rows, seed=index)
+            seconds[name].append(time.monotonic() - started)
+        few, whole = maps.values()
+        for rule in RULES:
+            same = few.with_rule(rule).is_temporal == whole.with_rule(rule).is_temporal
+            shares[rule].append(same.float().mean().item())
+        worst = max(worst, (few.lean - whole.lean).abs().max().item())
+    return {
+        "agreement": {rule: mean(values) for rule, values in shares.items()},
+        "largest_change_of_lean": worst,
+        "seconds": {name: median(values) for name, values in seconds.items()},
+    }
+
+
+def step_cost(width: int, heads: int, blocks: int, latent: tuple[int, int, int], device: str, repeats: int) -> dict:
+    """Seconds of a temporal training step on a Wan with random weights: all frames, and 5 sparse ones, interleaved."""
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(0)
+    sizes = {"num_attention_heads": heads, "attention_head_dim": width // heads, "ffn_dim": 4 * width}
+    text = {"text_dim": 64, "freq_dim": 64}
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    with torch.device(device):
+        transformer = WanTransformer3DModel(**sizes, **text, num_layers=blocks).to(dtype).requires_grad_(False)
+    transformer.enable_gradient_checkpointing()
+    denoiser = DiffusersDenoiser(transformer)
+    heads_map = HeadMap("wan", torch.rand(blocks, heads), torch.rand(blocks, heads))
+    latents = torch.randn(1, 16, *latent)
+    cond = {"encoder_hidden_states": torch.randn(1, 32, 64, device=device, dtype=dtype)}
+    config = LoRAConfig.for_stage(denoiser.spec, "temporal", steps=1, rank=32)
+    sets = {"all frames": [Example(latents)], "5 sparse frames": sparse_latents(latents, 5)}
+    times: dict[str, list[float]] = {name: [] for name in sets}
+    for _ in range(repeats + 1):
+        for name, examples in sets.items():
+            lora = group_lora(transformer, heads_map, "temporal", config)
+            started = time.monotonic()
+            train_lora(denoiser, lora, examples, cond, config)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.monotonic() - started)
+    seconds = {name: median(values[1:]) for name, values in times.items()}
+    return {
+        "model": {"width": width, "heads": heads, "blocks": blocks, "latent": latent, "device": device},
+        "seconds": seconds,
+        "times_cheaper": seconds["all frames"] / seconds["5 sparse frames"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--device", default="cpu", help="of the training steps: cpu (a small Wan) or cuda (the 1.3B's size)"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--weights", type=Path, help="another embedded DiT than the shipped one")
+    parser.add_argument("--quick", action="store_true", help="one motion, one repeat")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    repeats = 1 if args.quick else 5
+    cuda = args.device == "cuda"
+    cost = (
+        step_cost(1536, 12, 30, (21, 60, 104), "cuda", repeats)
+        if cuda
+        else step_cost(192, 3, 4, (21, 20, 24), "cpu", repeats)
+    )
+    model = EmbeddedModel(tiny=TinyModel.load(args.weights) if args.weights else None)
+    result = {
+        "machine": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "reading_share": {name: reading_share(*sizes) for name, sizes in SIZES.items()},
+        "rows": agreement(model, 1 if args.quick else 6),
+        "training_step": cost,
+    }
+    write(args.out, result)
+    print(result)
+
+
+if __name__ == "__main__":
+    main()
