@@ -1,0 +1,1 @@
+"""The bridge between det_core and ComfyUI: everything that knows how a MODEL, a CLIP or a VAE is made inside."""

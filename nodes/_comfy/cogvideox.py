@@ -1,0 +1,168 @@
+"""CogVideoX made right on ComfyUI's own model class.
+
+ComfyUI 0.33 runs CogVideoX, but plain text-to-video differs from the model's own pipeline in three tables: the sampling
+(its input is not scaled to unit variance), the rotary positions of version 1.0 (stretched, where the pipeline takes a
+resized crop of the 60x90 grid), and for the 2B class the sine-cosine positions and the noise schedule. `correct`
+replaces those tables on a freshly loaded model, and only where they are still wrong: a ComfyUI that has them right is
+left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import comfy.model_sampling
+import torch
+
+BASE_HEIGHT, BASE_WIDTH = 60, 90  # latent size that CogVideoX 1.0 was trained at (480 x 720 pixels)
+SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
+# Zero terminal SNR means an infinite last sigma. This stands for zero: smaller, and float32 rounds the first step;
+# larger (the core takes 4.9e-8), and a trace of the noise is taken for picture. Ten steps agree with diffusers about
+# three times better.
+TERMINAL_ALPHA = 5e-9
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the weights do not say about themselves.
+
+    positions: "rotary" (5B), "sincos" (2B), "learned" (5B image-to-video 1.0: a learned table and rotary positions).
+    snr_shift: the scheduler's `snr_shift_scale`.
+    """
+
+    positions: str = "rotary"
+    snr_shift: float = 1.0
+
+
+def variant_of(state_dict: dict[str, torch.Tensor], config: dict | None = None) -> Variant:
+    """Tell the variants apart by the diffusers config where there is one, else by the weights' shapes.
+
+    state_dict: native keys. config: the transformer's `config.json`, as far as it is known.
+    """
+    config = config or {}
+    heads = state_dict["blocks.0.q.weight"].shape[0] // 64
+    rotary = config.get("use_rotary_positional_embeddings", heads != 30)
+    if not rotary:
+        return Variant("sincos", SNR_SHIFT_2B if heads == 30 else config.get("snr_shift_scale", 1.0))
+    if "patch_embed.pos_embedding" in state_dict:
+        return Variant("learned", 1.0)
+    return Variant("rotary", 1.0)
+
+
+class CogVideoXSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.V_PREDICTION):
+    """v-prediction on CogVideoX's own schedule: zero terminal SNR, the SNR of the 2B class shifted first."""
+
+    def __init__(self, model_config, snr_shift: float = 1.0):
+        super().__init__(model_config, zsnr=False)
+        # Shifting the SNR by s turns alpha into alpha / (s + (1 - s) alpha), that is sigma into sqrt(s) sigma.
+        root = (1 + self.sigmas.double().square() * snr_shift).rsqrt()  # sqrt(alpha)
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])  # shifted to end at zero, scaled to begin as before
+        alpha = root.square().clamp(min=TERMINAL_ALPHA)
+        self.set_sigmas(((1 - alpha) / alpha).sqrt())
+
+
+def _frequencies(dim: int, positions: torch.Tensor) -> torch.Tensor:
+    """Angles (len(positions), dim / 2) of base 10000, in float64."""
+    exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
+    return torch.outer(positions.double(), 10000.0**-exponent)
+
+
+class CropRotary:
+    """Rotary table of CogVideoX 1.0: the grid is resized into the 30 x 45 base grid and its positions are read there.
+
+    Called as the model's own method: (h, w, t, device) -> (cos, sin), each (t*h*w, head width), pairs interleaved.
+    """
+
+    def __init__(self, head_width: int, patch: int):
+        self.head_width = head_width
+        self.base = (BASE_HEIGHT // patch, BASE_WIDTH // patch)
+
+    def _axes(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First and last-plus-one position on the base grid, for height and for width."""
+        base_h, base_w = self.base
+        tall = h / w > base_h / base_w
+        height = base_h if tall else round(base_w / w * h)
+        width = round(base_h / h * w) if tall else base_w
+        top, left = round((base_h - height) / 2), round((base_w - width) / 2)
+        return (top, top + height), (left, left + width)
+
+    def __call__(self, h: int, w: int, t: int, device=None) -> tuple[torch.Tensor, torch.Tensor]:
+        d = self.head_width
+        (top, bottom), (left, right) = self._axes(h, w)
+        axes = (
+            (d // 4, torch.arange(t, dtype=torch.float32, device=device)),
+            (d // 8 * 3, torch.linspace(top, bottom * (h - 1) / h, h, dtype=torch.float32, device=device)),
+            (d // 8 * 3, torch.linspace(left, right * (w - 1) / w, w, dtype=torch.float32, device=device)),
+        )
+        angles = [_frequencies(dim, positions).repeat_interleave(2, dim=1) for dim, positions in axes]
+        shape = (t, h, w, -1)
+        table = torch.cat(
+            [
+                angles[0][:, None, None].expand(shape),
+                angles[1][None, :, None].expand(shape),
+                angles[2][None, None].expand(shape),
+            ],
+            dim=-1,
+        ).reshape(t * h * w, d)
+        return table.cos().float(), table.sin().float()
+
+
+def sincos_table(dim: int, grid: tuple[int, int, int], spatial_scale: float, device=None) -> torch.Tensor:
+    """Absolute positions of the 2B class, (T*H*W, dim) float32: a quarter of the width for time, the rest for space."""
+
+    def axis(width: int, positions: torch.Tensor) -> torch.Tensor:
+        angles = _frequencies(width, positions)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    t, h, w = grid
+    spatial = dim // 4 * 3
+    times = axis(dim - spatial, torch.arange(t, device=device))
+    rows = axis(spatial // 2, torch.arange(h, device=device) / spatial_scale)
+    columns = axis(spatial // 2, torch.arange(w, device=device) / spatial_scale)
+    shape = (t, h, w, -1)
+    table = [times[:, None, None].expand(shape), columns[None, None].expand(shape), rows[None, :, None].expand(shape)]
+    return torch.cat(table, dim=-1).reshape(t * h * w, dim).float()
+
+
+class AddSincos:
+    """Forward hook of the patch embedding: adds the table to the video tokens, for whatever size the call has."""
+
+    def __call__(self, module, args, output: torch.Tensor) -> torch.Tensor:
+        text, latents = args  # (B, L, width), (B, T, C, H, W)
+        frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
+        grid = (frames, height // module.patch_size, width // module.patch_size)
+        table = sincos_table(module.dim, grid, module.spatial_interpolation_scale, output.device)
+        length = text.shape[1]
+        return torch.cat([output[:, :length], output[:, length:] + table.to(output.dtype)], dim=1)
+
+
+def needs_correction(model) -> bool:
+    """True for a CogVideoX whose sampling is still ComfyUI 0.33's."""
+    wrong = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())
+    return type(model).__name__ == "CogVideoX" and bool(wrong) and isinstance(model.model_sampling, wrong)
+
+
+def _same_rotary(dit, table: CropRotary) -> bool:
+    ours, own = table(10, 12, 2), dit._get_rotary_emb(10, 12, 2, device=torch.device("cpu"))
+    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, own, strict=True))
+
+
+def correct(model, variant: Variant) -> list[str]:
+    """Replace the wrong tables of a freshly loaded CogVideoX `model` (a comfy BaseModel); returns what was replaced."""
+    dit, done = model.diffusion_model, []
+    if needs_correction(model) or variant.snr_shift != 1.0:
+        model.model_sampling = CogVideoXSampling(model.model_config, variant.snr_shift)
+        done.append("sampling" if variant.snr_shift == 1.0 else f"sampling (SNR shift {variant.snr_shift:g})")
+    if variant.positions == "sincos":
+        dit.use_rotary_positional_embeddings = False
+        dit.patch_embed.use_positional_embeddings = dit.patch_embed.use_learned_positional_embeddings = False
+        dit.patch_embed.register_forward_hook(AddSincos())
+        return [*done, "sine-cosine positions"]
+    if variant.positions == "learned":
+        dit.use_rotary_positional_embeddings = True
+        done.append("rotary positions beside the learned table")
+    table = CropRotary(dit.attention_head_dim, dit.patch_size)
+    if dit.patch_size_t is None and not _same_rotary(dit, table):
+        dit._get_rotary_emb = table
+        done.append("rotary positions")
+    return done

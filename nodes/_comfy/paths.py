@@ -1,0 +1,110 @@
+"""Where files are: the det_adapters folder, the DiTs that can be loaded, and names that cannot leave their folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+
+ADAPTERS = "det_adapters"
+STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
+DIFFUSERS_PREFIX = "diffusers/"
+_FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\\]')
+
+
+def register_folders() -> None:
+    """Make `models/det_adapters` known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
+    default = os.path.join(folder_paths.models_dir, ADAPTERS)
+    folder_paths.add_model_folder_path(ADAPTERS, default, is_default=True)
+    paths, _ = folder_paths.folder_names_and_paths[ADAPTERS]
+    folder_paths.folder_names_and_paths[ADAPTERS] = (paths, {".safetensors"})
+    os.makedirs(default, exist_ok=True)
+
+
+def adapter_names() -> list[str]:
+    """The adapters that the loader offers, newest files included."""
+    folder_paths.filename_list_cache.pop(ADAPTERS, None)
+    return [name for name in folder_paths.get_filename_list(ADAPTERS) if not name.endswith(STATE_SUFFIX)]
+
+
+def adapter_path(name: str) -> Path:
+    """The file of an adapter that the loader offered. Raises ValueError for anything else."""
+    if name not in adapter_names():
+        raise ValueError(
+            f"there is no adapter {name!r} in models/{ADAPTERS}: press R to refresh the list, or save one with "
+            "Save Motion Adapter"
+        )
+    return Path(folder_paths.get_full_path_or_raise(ADAPTERS, name))
+
+
+def safe_name(name: str) -> str:
+    """`name` if it is a plain file name, possibly in sub-folders of its own; otherwise ValueError."""
+    clean = name.strip().removesuffix(".safetensors")
+    parts = clean.split("/")
+    if not clean or _FORBIDDEN.search(clean) or any(part in ("", ".", "..") or part != part.strip() for part in parts):
+        raise ValueError(
+            f"{name!r} is not a name for a file in models/{ADAPTERS}: use letters, digits, - and _, "
+            "with / for a sub-folder; no drive, no leading /, no .."
+        )
+    return clean
+
+
+def adapter_folder() -> Path:
+    """Where new adapters are written."""
+    return Path(folder_paths.get_folder_paths(ADAPTERS)[0])
+
+
+def new_adapter_path(name: str, *, overwrite: bool) -> Path:
+    """Where an adapter called `name` goes; without `overwrite` a number is added to a name that is taken."""
+    folder = adapter_folder()
+    clean = safe_name(name)
+    path = folder / f"{clean}.safetensors"
+    number = 2
+    while path.exists() and not overwrite:
+        path = folder / f"{clean}-{number}.safetensors"
+        number += 1
+    return path
+
+
+def state_path(run_name: str) -> Path:
+    """Where the training state of a run lies."""
+    return adapter_folder() / f"{safe_name(run_name)}{STATE_SUFFIX}"
+
+
+def dit_names() -> list[str]:
+    """Files of models/diffusion_models, then `diffusers/<folder>` for every transformer under models/diffusers."""
+    return [*folder_paths.get_filename_list("diffusion_models"), *sorted(_diffusers_folders())]
+
+
+def dit_path(name: str) -> Path:
+    """The file or the transformer's folder behind a name of `dit_names`."""
+    if name in folder_paths.get_filename_list("diffusion_models"):
+        return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
+    folders = _diffusers_folders()
+    if name not in folders:
+        raise ValueError(f"there is no model {name!r}: press R to refresh the list")
+    return folders[name]
+
+
+def _diffusers_folders() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for search in folder_paths.get_folder_paths("diffusers"):
+        for root, folders, files in os.walk(search, followlinks=True):
+            if "config.json" not in files:
+                continue
+            folders.clear()
+            path = Path(root)
+            if "Transformer3DModel" in _class_name(path / "config.json"):
+                shown = path.parent if path.name == "transformer" else path
+                found.setdefault(DIFFUSERS_PREFIX + shown.relative_to(search).as_posix(), path)
+    return found
+
+
+def _class_name(config: Path) -> str:
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    except (OSError, ValueError):
+        return ""

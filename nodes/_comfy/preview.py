@@ -1,0 +1,111 @@
+"""What is seen while a node works: progress with time left, the live loss curve, a small sample so far."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import comfy.model_management as mm
+import comfy.sample
+import comfy.utils
+import torch
+from PIL import Image
+
+from ...det_core.draw import contact_sheet, loss_curve
+from .apply import apply_adapter
+
+WIDTH, HEIGHT = 640, 320  # pixels of the loss curve
+SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
+
+
+def send_text(text: str, node_id: str | None) -> None:
+    """A line of text on the node."""
+    from server import PromptServer
+
+    if node_id is not None and PromptServer.instance is not None:
+        PromptServer.instance.send_progress_text(text, node_id)
+
+
+class TrainingView:
+    """Progress bar, text and preview of a training node; updating it raises ComfyUI's interrupt after Cancel."""
+
+    def __init__(self, total: int, node_id: str | None, done: int = 0):
+        self.total, self.node_id, self.done = total, node_id, done
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.sheet: Image.Image | None = None
+        self.started = time.monotonic()
+        self._shown = 0.0
+
+    def update(self, step: int, losses: dict[str, list[float]]) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
+        if now - self._shown < SECONDS and step < self.total:
+            return
+        self._shown = now
+        send_text(self.status(step, losses), self.node_id)
+        picture = self.picture(losses)
+        self.bar.update_absolute(step, self.total, ("JPEG", picture, max(picture.size)))
+
+    def status(self, step: int, losses: dict[str, list[float]]) -> str:
+        recent = losses["total"][-20:]
+        left = (time.monotonic() - self.started) / max(1, step - self.done) * (self.total - step)
+        return f"step {step} of {self.total}, loss {sum(recent) / len(recent):.4f}, {duration(left)} left"
+
+    def picture(self, losses: dict[str, list[float]]) -> Image.Image:
+        """The loss curve, with the latest sample under it."""
+        curve = loss_curve(losses, WIDTH, HEIGHT).convert("RGB")
+        if self.sheet is None:
+            return curve
+        sheet = self.sheet.resize((WIDTH, round(self.sheet.height * WIDTH / self.sheet.width)))
+        both = Image.new("RGB", (WIDTH, HEIGHT + sheet.height), "white")
+        both.paste(curve, (0, 0))
+        both.paste(sheet, (0, HEIGHT))
+        return both
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1:15", 4000 -> "1:06:40"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Sampler:
+    """Samples the adapter as it stands, as an artist would: Apply Motion Adapter, KSampler (euler, simple), VAE."""
+
+    def __init__(self, denoiser, vae, positive: list, negative: list | None, latents: torch.Tensor, seed: int):
+        """latents: those of the source as the VAE gave them; samples have their shape."""
+        self.denoiser, self.vae = denoiser, vae
+        self.positive, self.negative = positive, negative
+        self.shape, self.seed = latents.shape, seed
+
+    def sheet(self, adapter, label: str) -> Image.Image:
+        """A row of frames of one sample."""
+        spec, patcher = self.denoiser.spec, self.denoiser.patcher
+        now = copy.deepcopy(adapter).requires_grad_(
+            False
+        )  # ComfyUI moves it between devices; the one in training stays
+        training, mm.in_training = mm.in_training, False
+        try:
+            with self.denoiser.detached(), torch.inference_mode():
+                model = apply_adapter(patcher, now, now.keep, 1.0)
+                noise = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed))
+                samples = comfy.sample.sample(
+                    model,
+                    noise,
+                    min(20, spec.defaults.sample_steps),
+                    spec.defaults.cfg if self.negative else 1.0,
+                    "euler",
+                    "simple",
+                    self.positive,
+                    self.negative or self.positive,
+                    torch.zeros(self.shape),
+                    disable_pbar=True,
+                    seed=self.seed,
+                )
+                frames = self.vae.decode(samples)
+        finally:
+            mm.in_training = training
+            mm.load_models_gpu([patcher])
+            patcher.pre_run()
+        return contact_sheet([(label, frames.reshape(-1, *frames.shape[-3:]).float().cpu())], 5)

@@ -1,0 +1,102 @@
+"""What comes in through sockets, checked and turned into det_core's types."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ...det_core.adapter import MotionAdapter
+from ...det_core.dit import DiTSpec
+from ...det_core.tracks import Tracks
+
+DetAdapter = io.Custom("DET_ADAPTER")
+
+
+def video_frames(images: torch.Tensor, what: str = "frames") -> torch.Tensor:
+    """IMAGE as a video (T, H, W, 3) on the CPU. Raises ValueError on a single picture."""
+    if images.ndim != 4 or images.shape[0] < 2:
+        raise ValueError(
+            f"{what} must be a video of at least 2 frames; got {images.shape[0] if images.ndim == 4 else 'no'} frame(s)"
+        )
+    return images[..., :3].float().cpu().clone()
+
+
+def first_mask(mask: torch.Tensor) -> torch.Tensor:
+    """MASK as the mask (H, W) of the first frame."""
+    return (mask if mask.ndim == 2 else mask.reshape(-1, *mask.shape[-2:])[0]).float().cpu().clone()
+
+
+def tracks_of(value: dict, width: int, height: int) -> Tracks:
+    """TRACKS as det_core's tracks. `width`, `height`: the video's size in pixels, which core TRACKS do not carry.
+
+    Raises: ValueError if the tracks are of another size of video.
+    """
+    if not isinstance(value, dict) or "track_path" not in value:
+        raise ValueError("this is not TRACKS: it has no track_path")
+    own = (value.get("width"), value.get("height"))
+    if all(own) and own[0] * height != own[1] * width:
+        raise ValueError(
+            f"TRACKS belong to a video of {own[0]}x{own[1]} pixels, the latents to one of {width}x{height}: track "
+            "the frames that you encode"
+        )
+    tracks = Tracks.from_comfy(value, *(own if all(own) else (width, height)))
+    seen = tracks.points[tracks.visible]
+    if len(seen) and ((seen < -0.05) | (seen > 1.05)).any(dim=-1).float().mean() > 0.5:
+        raise ValueError(
+            f"most points of TRACKS lie outside {width}x{height} pixels: they belong to a video of another size"
+        )
+    return tracks
+
+
+def tracks_value(tracks: Tracks, width: int, height: int) -> dict:
+    """TRACKS for core nodes, with the video's size beside them."""
+    return {**tracks.to_comfy(width, height), "width": width, "height": height}
+
+
+def video_latents(latent: dict, channels: int, spec: DiTSpec) -> torch.Tensor:
+    """LATENT of one source video, (1, C, T, H, W), fit for the model. Raises ValueError naming both sides."""
+    samples = latent["samples"]
+    if samples.is_nested:
+        raise ValueError("these latents hold several streams (video and audio): motion adapters train on video alone")
+    if samples.ndim != 5:
+        raise ValueError(
+            f"the latents are pictures of shape {tuple(samples.shape)}, not a video: encode the frames with the "
+            "VAE of the video model"
+        )
+    if samples.shape[1] != channels:
+        raise ValueError(
+            f"the latents have {samples.shape[1]} channels, {spec.name} needs {channels}: encode with the VAE of "
+            "this model"
+        )
+    if samples.shape[0] != 1:
+        raise ValueError(f"the latents hold {samples.shape[0]} videos: train on one video at a time")
+    if samples.shape[2] < 2:
+        raise ValueError("the latents have one frame: motion needs a video")
+    if any(size % patch for size, patch in zip(samples.shape[2:], spec.patch, strict=True)):
+        needed = "x".join(
+            str(p * (spec.temporal_compression if i == 0 else spec.spatial_compression))
+            for i, p in enumerate(spec.patch)
+        )
+        raise ValueError(
+            f"latents of {tuple(samples.shape[2:])} do not divide into {spec.name}'s patches {spec.patch}: crop "
+            f"the video to multiples of {needed} (frames x height x width)"
+        )
+    return samples
+
+
+def check_track_length(tracks: Tracks, latent_frames: int, spec: DiTSpec) -> None:
+    """Raises ValueError if the tracks are not those of the video that was encoded."""
+    frames = (latent_frames - 1) * spec.temporal_compression + 1
+    if tracks.frames != frames:
+        raise ValueError(
+            f"TRACKS have {tracks.frames} frames, but {latent_frames} latent frames of {spec.name} come from {frames}: "
+            "track the same frames that you encode"
+        )
+    if not tracks.visible.any():
+        raise ValueError("no point of TRACKS is visible in any frame: track again with another mask")
+
+
+def is_adapter(value) -> MotionAdapter:
+    if not isinstance(value, MotionAdapter):
+        raise ValueError("this is not a motion adapter: connect Train or Load Motion Adapter")
+    return value

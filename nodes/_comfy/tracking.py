@@ -1,0 +1,61 @@
+"""Tracks of a video as the nodes make them: the sprite reader for the embedded model's clips, det_core's trackers for
+the rest."""
+
+from __future__ import annotations
+
+import torch
+
+from ...det_core.trackers import TRACKERS, track
+from ...det_core.tracks import Tracks, sample_query_points
+
+SPRITE = "sprite"
+TRACKER_NAMES = [*TRACKERS, SPRITE]
+
+
+def track_video(
+    frames: torch.Tensor,
+    queries: torch.Tensor | None,
+    count: int,
+    tracker: str,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tracks:
+    """Tracks of `frames` (T, H, W, 3) in [0, 1].
+
+    Args:
+        queries: (N, 2) in [0, 1] in the first frame; None finds the moving subject and draws `count` points of it.
+    """
+    if tracker in ("auto", SPRITE):
+        tracks = _sprite_tracks(frames, queries, count, generator, certain=tracker == SPRITE)
+        if tracks is not None:
+            return tracks
+        if tracker == SPRITE:
+            raise ValueError(
+                "the sprite tracker reads clips of the embedded model only, 64x64 pixels with one shape on a known "
+                "background, and "
+                "sees none here: choose auto"
+            )
+    if queries is None:
+        from ...det_core.foreground import foreground_mask
+
+        queries = sample_query_points(foreground_mask(frames), count, generator=generator)
+    return track(frames, queries, tracker=tracker, device=device)
+
+
+def _sprite_tracks(
+    frames: torch.Tensor, queries: torch.Tensor | None, count: int, generator: torch.Generator, *, certain: bool
+) -> Tracks | None:
+    """Tracks of a clip of the embedded model, None if this is none; `certain`: it is one, however badly drawn."""
+    from ...det_core.tiny.corpus import SIZE
+
+    if frames.shape[1:3] != (SIZE, SIZE):
+        return None
+    from ...det_core.tiny.base_model import sprite_tracks
+    from ...det_core.tiny.reader import read_clip
+
+    reading = read_clip(frames)
+    if not (reading.seen.any() if certain else reading.is_corpus_clip):
+        return None
+    if queries is None:
+        queries = sample_query_points(reading.first_mask, count, generator=generator)
+    return sprite_tracks(reading, queries)

@@ -1,0 +1,110 @@
+"""Save and load motion adapters: one .safetensors file each, in models/det_adapters."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from comfy_api.latest import io
+
+from ..det_core.adapter import MotionAdapter
+from ..det_core.dit import format_blocks
+from ._comfy import paths
+from ._comfy.sockets import DetAdapter
+
+logger = logging.getLogger(__name__)
+
+
+class DeTSaveMotionAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTSaveMotionAdapter",
+            display_name="Save Motion Adapter (DeT)",
+            category="DeT",
+            description="Write a motion adapter into models/det_adapters, where Load Motion Adapter finds it at once.",
+            search_aliases=["save motion lora", "export adapter"],
+            inputs=[
+                DetAdapter.Input("adapter", tooltip="The adapter to keep."),
+                io.String.Input(
+                    "name",
+                    default="my motion",
+                    tooltip="File name without .safetensors; with / it goes into a sub-folder.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip=(
+                        "Off: a name that is taken gets a number. On: the earlier file is replaced once the new "
+                        "one is whole."
+                    ),
+                ),
+                io.String.Input(
+                    "caption",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What the source video shows, kept in the file for later. Does not change the adapter.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="name", tooltip="Name of the file, as Load Motion Adapter lists it.")
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, name=None) -> bool | str:
+        try:
+            if name is not None:
+                paths.safe_name(name)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, adapter, name, overwrite, caption="") -> io.NodeOutput:
+        path = paths.new_adapter_path(name, overwrite=overwrite)
+        clone = MotionAdapter(adapter.base_model, adapter.num_blocks, adapter.blocks)  # the same kernels, own metadata
+        clone.metadata = {**adapter.metadata, **({"caption": caption.strip()} if caption.strip() else {})}
+        clone.save(path)
+        shown = os.path.relpath(path, paths.adapter_folder()).replace(os.sep, "/")
+        logger.info("motion adapter saved: %s", path)
+        return io.NodeOutput(shown, ui={"text": [f"models/{paths.ADAPTERS}/{shown}"]})
+
+
+class DeTLoadMotionAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTLoadMotionAdapter",
+            display_name="Load Motion Adapter (DeT)",
+            category="DeT/loaders",
+            description="Read a motion adapter from models/det_adapters. Press R after saving one to see it listed.",
+            search_aliases=["load motion lora", "motion adapter loader"],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=paths.adapter_names(),
+                    tooltip="A file of models/det_adapters. An adapter works on the base model that it was trained on.",
+                )
+            ],
+            outputs=[
+                DetAdapter.Output(tooltip="The adapter, for Apply Motion Adapter."),
+                io.String.Output(
+                    display_name="about", tooltip="What the file says about itself: base model, source, caption, steps."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, name) -> str:
+        path = paths.adapter_path(name)
+        return f"{path}:{path.stat().st_mtime_ns}"
+
+    @classmethod
+    def execute(cls, name) -> io.NodeOutput:
+        adapter = MotionAdapter.load(paths.adapter_path(name)).requires_grad_(False)
+        lines = [f"base model: {adapter.describe()}", f"advised blocks: {format_blocks(adapter.keep)}"]
+        lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items()) if key != "kept_blocks"]
+        return io.NodeOutput(adapter, "\n".join(lines))

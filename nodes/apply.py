@@ -1,0 +1,98 @@
+"""Put a motion adapter on a MODEL."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..det_core.dit import kept_blocks, parse_blocks
+from ._comfy.apply import apply_adapter, model_spec
+from ._comfy.sockets import DetAdapter
+
+
+class DeTApplyMotionAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTApplyMotionAdapter",
+            display_name="Apply Motion Adapter (DeT)",
+            category="DeT",
+            description=(
+                "Make a MODEL move as the adapter's source video did. The MODEL that comes in is not changed; "
+                "adapters can be "
+                "stacked and combined with LoRAs."
+            ),
+            search_aliases=["motion transfer", "motion lora", "det apply", "motion adapter"],
+            inputs=[
+                io.Model.Input("model", tooltip="The base model that the adapter was trained on, possibly with LoRAs."),
+                DetAdapter.Input("adapter", tooltip="From Train Motion Adapter or Load Motion Adapter."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip=(
+                        "Factor on what the adapter adds. Lower: looser motion, freer picture. 0 is the base model "
+                        "exactly."
+                    ),
+                ),
+                io.Float.Input(
+                    "drop_fraction",
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip=(
+                        "Share of the blocks, from the last one back, whose kernels are left out: they hold the "
+                        "look of the source "
+                        "more than its motion. -1 takes what the adapter recommends (about 0.65, the paper's "
+                        "value); 0 keeps all: "
+                        "closer motion, less obedience to the prompt."
+                    ),
+                ),
+                io.String.Input(
+                    "blocks",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip='Blocks to keep, written as "0-14, 20". Replaces drop_fraction when it is not empty.',
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where in the sampling the adapter starts to act. Motion is decided early: keep it 0.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Where in the sampling it stops. 0.3 to 0.5 still fixes the motion and leaves details to "
+                        "the base model."
+                    ),
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The MODEL with the adapter, for any sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, adapter, strength, drop_fraction, blocks="", start_percent=0.0, end_percent=1.0
+    ) -> io.NodeOutput:
+        count = model_spec(model).num_blocks
+        if blocks.strip():
+            keep = parse_blocks(blocks, count)
+        elif drop_fraction < 0:
+            keep = adapter.keep
+        else:
+            keep = [block for block in kept_blocks(count, drop_fraction) if block in adapter.blocks]
+        return io.NodeOutput(apply_adapter(model, adapter, keep, strength, start_percent, end_percent))

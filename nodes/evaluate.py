@@ -1,0 +1,129 @@
+"""Measure how well a generated video follows the motion of its source."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.model_management as mm
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..det_core.metrics.motion import MotionScore, motion_fidelity
+from ..det_core.tracks import Tracks
+from ._comfy.plot import motion_plot
+from ._comfy.sockets import tracks_of, video_frames
+from ._comfy.tracking import TRACKER_NAMES, track_video
+
+logger = logging.getLogger(__name__)
+
+
+class DeTEvaluateMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTEvaluateMotion",
+            display_name="Evaluate Motion (DeT)",
+            category="DeT",
+            description=(
+                "Compare the motion of a generated video with that of its source, by point tracks. 1 is the same "
+                "motion; a video "
+                "that does not move, or moves otherwise, is far below. Compare scores only between videos tracked "
+                "the same way."
+            ),
+            search_aliases=["motion fidelity", "motion score", "compare tracks"],
+            inputs=[
+                io.MultiType.Input(
+                    "source", types=[io.Tracks, io.Image], tooltip="TRACKS of the source, or its frames."
+                ),
+                io.MultiType.Input(
+                    "generated",
+                    types=[io.Tracks, io.Image],
+                    tooltip=(
+                        "TRACKS of the generated video, or its frames: they are then tracked from the source's "
+                        "points with the source's tracker."
+                    ),
+                ),
+                io.Combo.Input(
+                    "variant",
+                    options=["hybrid", "reference_code"],
+                    default="hybrid",
+                    tooltip=(
+                        "hybrid: the paper's motion fidelity (Frechet distance and direction). reference_code: "
+                        "what the paper's released "
+                        "evaluation computes; it can hardly tell a still video from a moving one and is here for "
+                        "comparison with its tables."
+                    ),
+                ),
+                io.Image.Input(
+                    "background",
+                    optional=True,
+                    tooltip="A picture to draw the plot on, for instance the generated video; its first frame is used.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(display_name="score", tooltip="Motion fidelity, 1 at best."),
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="Source tracks (blue) and generated tracks (coloured by score) over the frame.",
+                ),
+                io.String.Output(display_name="report", tooltip="The score, its two halves and the number of tracks."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, source, generated, variant, background=None) -> io.NodeOutput:
+        size = _size(source) or _size(generated) or _size(background) or (512, 512)
+        with torch.inference_mode(False):
+            wanted = _tracks(source, None, size)
+            found = _tracks(generated, wanted, size)
+            if wanted.frames != found.frames:
+                raise ValueError(
+                    f"the source has {wanted.frames} frames and the generated video {found.frames}: compare videos "
+                    "of the same length"
+                )
+            matching = "index" if len(wanted) == len(found) else "best"
+            try:
+                score = motion_fidelity(wanted, found, variant=variant, matching=matching)
+            except (
+                ValueError
+            ) as error:  # nothing to compare; a graph must not fail on that, its video is still to be saved
+                logger.warning("motion fidelity is taken as 0: %s", error)
+                score = MotionScore(0.0, 0.0, 0.0, torch.full((len(found),), torch.nan), 0.0, 0.0)
+        picture = background if background is not None else generated if isinstance(generated, torch.Tensor) else source
+        frame = picture[0, ..., :3].float().cpu() if isinstance(picture, torch.Tensor) else None
+        plot = torch.from_numpy(np.asarray(motion_plot(wanted, found, score, frame, size)).astype(np.float32) / 255)[
+            None
+        ]
+        halves = (
+            f"shape {score.shape:.3f}, direction {score.direction:.3f}"
+            if score.compared
+            else "no track of both videos could be compared"
+        )
+        report = (
+            f"motion fidelity ({variant}): {score.score:.3f}\n{halves}\n"
+            f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}"
+        )
+        return io.NodeOutput(
+            score.score, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]}
+        )
+
+
+def _size(value) -> tuple[int, int] | None:
+    """(width, height) in pixels, where the value knows it."""
+    if isinstance(value, torch.Tensor):
+        return value.shape[2], value.shape[1]
+    if isinstance(value, dict) and value.get("width"):
+        return value["width"], value["height"]
+    return None
+
+
+def _tracks(value, source: Tracks | None, size: tuple[int, int]) -> Tracks:
+    """Tracks of either kind of input; a generated video is tracked from where the source's points start."""
+    if not isinstance(value, torch.Tensor):
+        return tracks_of(value, *(_size(value) or size))
+    frames = video_frames(value, "the generated video" if source else "the source")
+    queries = None if source is None else source.points[:, 0].clamp(0, 1)
+    tracker = source.tracker if source is not None and source.tracker in TRACKER_NAMES else "auto"
+    return track_video(frames, queries, 100, tracker, torch.Generator().manual_seed(0), mm.get_torch_device())

@@ -1,0 +1,110 @@
+"""Follow the moving subject of a video by points."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import comfy.model_management as mm
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from ..det_core.draw import draw_tracks
+from ..det_core.tracks import sample_query_points
+from ._comfy.sockets import first_mask, tracks_value, video_frames
+from ._comfy.tracking import TRACKER_NAMES, track_video
+
+
+class DeTTrackVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTTrackVideo",
+            display_name="Track Video (DeT)",
+            category="DeT",
+            description=(
+                "Follow points of the moving subject through a video. Without a mask the subject is what moves "
+                "against the camera. "
+                "CoTracker3, if you installed it, is licensed for non-commercial use (CC-BY-NC)."
+            ),
+            search_aliases=["point tracking", "cotracker", "motion tracking", "optical flow tracks", "trajectory"],
+            inputs=[
+                io.Image.Input(
+                    "frames", tooltip="The video, at least 2 frames. For training: exactly the frames that you encode."
+                ),
+                io.Int.Input(
+                    "points",
+                    default=100,
+                    min=1,
+                    max=10000,
+                    tooltip="Points to follow. 100 is the paper's number; more takes longer and changes little.",
+                ),
+                io.Combo.Input(
+                    "tracker",
+                    options=TRACKER_NAMES,
+                    default="auto",
+                    tooltip=(
+                        "auto: CoTracker3 if it is installed with its weights, else optical flow (dis), else plain "
+                        "torch (lk). "
+                        "sprite reads clips of the embedded model. Scores of different trackers do not compare."
+                    ),
+                ),
+                io.Int.Input(
+                    "point_seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    tooltip="Choice of the points. The same seed gives the same points.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "The subject in the first frame, white. A mask of another size is resized; of several "
+                        "masks the first counts."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Tracks.Output(
+                    display_name="tracks",
+                    tooltip="For Train Motion Adapter, Evaluate Motion and the core's WanMove nodes.",
+                ),
+                io.Image.Output(
+                    display_name="drawn", tooltip="The video with the tracks drawn on it; hidden points are grey."
+                ),
+            ],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(cls, frames, points, tracker, point_seed, mask=None) -> io.NodeOutput:
+        video = video_frames(frames)
+        generator = torch.Generator().manual_seed(point_seed)
+        queries = None
+        if mask is not None:
+            queries = sample_query_points(_fitted(first_mask(mask), video.shape[1:3]), points, generator=generator)
+        with torch.inference_mode(False):
+            tracks = track_video(video.clone(), queries, points, tracker, generator, mm.get_torch_device())
+        drawn = draw_tracks(video, tracks)
+        return io.NodeOutput(
+            tracks_value(tracks, video.shape[2], video.shape[1]),
+            drawn.float() / (255 if drawn.dtype == torch.uint8 else 1),
+            ui=preview_video(drawn),
+        )
+
+
+def _fitted(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    if mask.shape == size:
+        return mask
+    return torch.nn.functional.interpolate(mask[None, None], tuple(size), mode="nearest")[0, 0]
+
+
+def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
+    """Frames (T, H, W, 3) as a video on the node."""
+    from ..det_core.video import write_video
+
+    name = f"det_tracks_{uuid.uuid4().hex[:12]}.mp4"
+    write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps)
+    return ui.PreviewVideo([ui.SavedResult(name, "", io.FolderType.temp)])

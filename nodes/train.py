@@ -1,0 +1,294 @@
+"""Train a motion adapter on one source video."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..det_core import __version__
+from ..det_core.draw import loss_curve
+from ..det_core.train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
+from ..det_core.train_state import TrainState
+from ._comfy import paths
+from ._comfy.apply import has_adapter, model_spec
+from ._comfy.memory import check_fits, training_bytes
+from ._comfy.preview import Sampler, TrainingView
+from ._comfy.sockets import DetAdapter, check_track_length, tracks_of, video_latents
+from ._comfy.training import check_differentiable, trainable
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY = 50  # steps between two writes of the training state
+
+
+class DeTTrainMotionAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTTrainMotionAdapter",
+            display_name="Train Motion Adapter (DeT)",
+            category="DeT",
+            description=(
+                "Learn the motion of one source video (DeT, arXiv 2503.17350). The MODEL is not changed. Cancel "
+                "keeps the last "
+                "completed step: queue again with resume on to continue."
+            ),
+            search_aliases=["train motion lora", "motion transfer training", "det train", "motion customization"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The base model, from Load DiT (DeT) or Load Diffusion Model; LoRAs may be on it."
+                ),
+                io.Latent.Input("latents", tooltip="The source video, encoded with the base model's VAE. One video."),
+                io.Conditioning.Input(
+                    "caption",
+                    tooltip="The encoded caption of the source. Name what is seen (subject, place), not how it moves.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip=(
+                        "Training steps in all. More: closer motion, later also the look of the source. 0 takes "
+                        "the model's own (500 in the paper)."
+                    ),
+                ),
+                io.Float.Input(
+                    "learning_rate",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=1e-6,
+                    round=1e-8,
+                    tooltip=(
+                        "Step size of AdamW. 0 takes the model's own (0.00001 for the large models, the paper's value)."
+                    ),
+                ),
+                io.Float.Input(
+                    "tracking_weight",
+                    default=0.1,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip=(
+                        "Weight of the tracking loss, used when TRACKS are connected. 0.1 is the paper's; more "
+                        "holds the foreground's paths tighter."
+                    ),
+                ),
+                io.Int.Input(
+                    "train_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same adapter."
+                ),
+                io.String.Input(
+                    "run_name",
+                    default="my motion",
+                    tooltip=(
+                        "Names the saved state of this training "
+                        "(models/det_adapters/<run_name>.state.safetensors), written every 50 steps and on Cancel."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "resume",
+                    default=False,
+                    tooltip=(
+                        "On: continue the saved run of this name exactly where it stopped (also after a restart; "
+                        "steps may be larger). Off: start anew."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=True,
+                    tooltip=(
+                        "Compute each block twice instead of keeping its inside: far less VRAM, about a third "
+                        "slower. The result is the same."
+                    ),
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=100,
+                    min=0,
+                    max=100000,
+                    tooltip=(
+                        "Steps between two samples in the preview, when vae and preview_prompt are connected. One "
+                        "costs about as much as 10 steps. 0: none."
+                    ),
+                ),
+                io.Tracks.Input(
+                    "tracks",
+                    optional=True,
+                    tooltip=(
+                        "Point tracks of the same frames (Track Video, or any node that gives TRACKS). Without "
+                        "them there is no tracking loss."
+                    ),
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes the samples of the preview."),
+                io.Conditioning.Input(
+                    "preview_prompt",
+                    optional=True,
+                    tooltip="Prompt of the samples: a new subject shows what transfers.",
+                ),
+                io.Conditioning.Input(
+                    "preview_negative",
+                    optional=True,
+                    tooltip="Negative prompt of the samples; without it they have no guidance.",
+                ),
+                io.Int.Input(
+                    "mid_dim",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Width of the temporal kernels. 0 takes the model's own (128 in the paper).",
+                ),
+                io.Int.Input(
+                    "kernel_size",
+                    default=0,
+                    min=0,
+                    max=15,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Latent frames a kernel sees; odd. 0 takes the model's own (3 for CogVideoX, 5 for "
+                        "HunyuanVideo)."
+                    ),
+                ),
+            ],
+            outputs=[
+                DetAdapter.Output(display_name="adapter", tooltip="For Apply Motion Adapter and Save Motion Adapter."),
+                io.LossMap.Output(display_name="losses", tooltip="Loss of every step, for Plot Loss Graph."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name=None) -> bool | str:
+        try:
+            if run_name is not None:
+                paths.safe_name(run_name)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        latents,
+        caption,
+        steps,
+        learning_rate,
+        tracking_weight,
+        train_seed,
+        run_name,
+        resume,
+        gradient_checkpointing,
+        preview_every,
+        tracks=None,
+        vae=None,
+        preview_prompt=None,
+        preview_negative=None,
+        mid_dim=0,
+        kernel_size=0,
+    ) -> io.NodeOutput:
+        if kernel_size and kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}: use {kernel_size + 1}")
+        spec = model_spec(model)
+        if has_adapter(model):
+            raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
+        check_differentiable(model.model.diffusion_model)
+        z = video_latents(latents, model.model.latent_format.latent_channels, spec)
+        points = None
+        if tracks is not None:
+            points = tracks_of(tracks, z.shape[-1] * spec.spatial_compression, z.shape[-2] * spec.spatial_compression)
+            check_track_length(points, z.shape[2], spec)
+        given = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
+        config = TrainConfig.for_spec(
+            spec,
+            tracking_weight=tracking_weight,
+            seed=train_seed,
+            **{name: value for name, value in given.items() if value},
+        )
+        needed = training_bytes(
+            spec,
+            z.shape,
+            config.mid_dim or spec.defaults.mid_dim,
+            config.kernel_size or spec.defaults.kernel_size,
+            model.model.get_dtype_inference(),
+            gradient_checkpointing,
+        )
+        check_fits(needed, model, spec, gradient_checkpointing)
+        if spec.caution:
+            logger.warning("%s", spec.caution)
+        state_file = paths.state_path(run_name)
+        if resume and not state_file.exists():
+            raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
+        earlier = TrainState.load(state_file) if resume else None
+        with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
+            sampler = None
+            if vae is not None and preview_prompt is not None and preview_every:
+                sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)
+            view = TrainingView(config.steps, cls.hidden.unique_id, earlier.step if earlier else 0)
+            keeper = _Keeper(state_file, view, sampler, preview_every)
+            try:
+                # The denoiser has the whole conditioning; its text goes along so that resuming checks it.
+                text = {"caption": caption[0][0].clone()}
+                result = train_motion_adapter(denoiser, x0, text, points, config, on_step=keeper, resume=earlier)
+            except BaseException:  # Cancel is not an Exception in ComfyUI
+                keeper.keep()
+                raise
+            keeper.run_done(result)
+            adapter = result.adapter.cpu().requires_grad_(False)
+        adapter.metadata.update(_metadata(config, result))
+        curve = torch.frombuffer(
+            bytearray(loss_curve(result.losses, 960, 480).convert("RGB").tobytes()), dtype=torch.uint8
+        )
+        picture = curve.reshape(1, 480, 960, 3).float() / 255
+        losses = {"loss": result.losses["total"], **{k: v for k, v in result.losses.items() if k != "total"}}
+        return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(picture, cls=cls))
+
+
+class _Keeper:
+    """Called after every step: shows progress, takes samples, writes the state now and then."""
+
+    def __init__(self, state_file, view: TrainingView, sampler: Sampler | None, sample_every: int):
+        self.state_file, self.view = state_file, view
+        self.sampler, self.sample_every = sampler, sample_every
+        self.run: TrainingRun | None = None
+        self.saved = -1
+
+    def __call__(self, run: TrainingRun, losses: dict[str, float]) -> None:
+        self.run = run
+        if run.step % SAVE_EVERY == 0:
+            self.keep()
+        if self.sampler is not None and run.step % self.sample_every == 0:
+            self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
+        self.view.update(run.step, run.losses)
+
+    def keep(self) -> None:
+        """Write the last completed step, if it is not on the disk yet."""
+        if self.run is not None and self.run.step != self.saved:
+            self.run.state().save(self.state_file)
+            self.saved = self.run.step
+            if self.run.step < self.view.total:
+                logger.info("training state of step %d kept in %s", self.run.step, self.state_file)
+
+    def run_done(self, result) -> None:
+        if self.saved != result.state.step:
+            result.state.save(self.state_file)
+
+
+def _metadata(config: TrainConfig, result: TrainResult) -> dict[str, str]:
+    losses = result.losses
+    last = {name: next((v for v in reversed(values) if v == v), None) for name, values in losses.items()}
+    return {
+        "config": json.dumps(dataclasses.asdict(config)),
+        "steps": str(len(losses["total"])),
+        "losses": json.dumps({k: v for k, v in last.items() if v is not None}),
+        "seed": str(config.seed),
+        "source": json.dumps({"fingerprint": result.state.config["source"]}),
+        "pack_version": __version__,
+    }

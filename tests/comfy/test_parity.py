@@ -1,0 +1,203 @@
+"""What Load DiT gives computes what diffusers computes with the same weights: one forward, ten sampling steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checkpoints import POOLED_WIDTH, TEXT_WIDTH, save_folder, save_native, transformer
+
+TOLERANCE = 1e-3
+TEXT_LENGTH = 16
+LATENTS = {"cogvideox": (3, 8, 12), "hunyuan_video": (3, 8, 8), "wan": (3, 8, 8), "ltx": (3, 4, 6)}
+
+
+def conditioning(batch: int = 1, seed: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    text = torch.randn(batch, TEXT_LENGTH, TEXT_WIDTH, generator=generator)
+    return {"text": text, "pooled": torch.randn(batch, POOLED_WIDTH, generator=generator)}
+
+
+def diffusers_cond(family: str, cond: dict, batch: int = 1) -> dict[str, torch.Tensor]:
+    out = {"encoder_hidden_states": cond["text"].expand(batch, -1, -1)}
+    if family in ("hunyuan_video", "ltx"):
+        out["encoder_attention_mask"] = torch.ones(batch, TEXT_LENGTH)
+    if family == "hunyuan_video":
+        out["pooled_projections"] = cond["pooled"].expand(batch, -1)
+    return out
+
+
+def comfy_cond(family: str, cond: dict) -> list:
+    extra = {"pooled_output": cond["pooled"]}
+    if family == "ltx":
+        extra["attention_mask"] = torch.ones(1, TEXT_LENGTH)
+    return [[cond["text"], extra]]
+
+
+def load(pack, tmp_path, family: str, model, name: str = "model", folder: bool = False):
+    from det_pack.nodes._comfy.dit_loader import load_dit
+
+    if folder:
+        save_folder(model, tmp_path / name)
+        return load_dit(tmp_path / name / "transformer")
+    save_native(family, model, tmp_path / f"{name}.safetensors")
+    return load_dit(tmp_path / f"{name}.safetensors")
+
+
+def sampled(model, family: str, cond: dict, noise: torch.Tensor, steps: int = 10) -> torch.Tensor:
+    """ComfyUI's own sampling (euler, simple, no guidance), in the model's latent space."""
+    import comfy.sample
+
+    positive = comfy_cond(family, cond)
+    latents = comfy.sample.sample(
+        model,
+        noise,
+        steps,
+        1.0,
+        "euler",
+        "simple",
+        positive,
+        positive,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
+    )
+    return model.model.process_latent_in(latents)
+
+
+CASES = {
+    "cogvideox 5B, native file": ("cogvideox", {}, False),
+    "cogvideox 5B, diffusers folder": ("cogvideox", {}, True),
+    "cogvideox 2B, diffusers folder": ("cogvideox", {"use_rotary_positional_embeddings": False}, True),
+    "cogvideox 1.5": (
+        "cogvideox",
+        {"patch_size_t": 2, "patch_bias": False, "sample_height": 96, "sample_width": 170},
+        False,
+    ),
+    "hunyuan_video": ("hunyuan_video", {}, False),
+    "hunyuan_video, diffusers folder": ("hunyuan_video", {}, True),
+    "wan": ("wan", {}, False),
+    "wan, diffusers folder": ("wan", {}, True),
+    "ltx": ("ltx", {}, False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_forward_agrees(pack, tmp_path, case):
+    from det_core.dit import spec_for
+    from det_core.dit.call import call_diffusers
+
+    family, changes, folder = CASES[case]
+    model = transformer(family, **changes)
+    patcher = load(pack, tmp_path, family, model, folder=folder)
+    frames, height, width = LATENTS[family]
+    if changes.get("patch_size_t"):
+        frames = 4
+    x = torch.randn(
+        2, 128 if family == "ltx" else 16, frames, height, width, generator=torch.Generator().manual_seed(1)
+    )
+    t = torch.tensor([600.0, 600.0])
+    cond = conditioning()
+    ours = patcher.model
+    with torch.no_grad():
+        expected = call_diffusers(model, spec_for(model), x, t, diffusers_cond(family, cond, 2), 6.0)
+        kwargs = {"context": cond["text"].expand(2, -1, -1)}
+        if family == "hunyuan_video":
+            kwargs |= {"y": cond["pooled"].expand(2, -1), "guidance": torch.full((2,), 6.0)}
+        if family == "ltx":
+            kwargs |= {"attention_mask": None, "frame_rate": 25}
+        actual = ours.diffusion_model(x, t / 1000 if family == "ltx" else t, transformer_options={}, **kwargs)
+    assert expected.std() > 0.1
+    assert (expected - actual).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["cogvideox 5B, native file", "cogvideox 2B, diffusers folder", "cogvideox 1.5"])
+def test_cogvideox_ten_steps_agree(pack, tmp_path, case):
+    from diffusers import CogVideoXDDIMScheduler
+
+    from det_core.denoiser import DiffusersDenoiser
+    from det_core.sample import sample
+
+    family, changes, folder = CASES[case]
+    two_b = not changes.get("use_rotary_positional_embeddings", True)
+    model = transformer(family, **changes)
+    if two_b:
+        (tmp_path / "model" / "scheduler").mkdir(parents=True)
+        (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text('{"snr_shift_scale": 3.0}')
+    patcher = load(pack, tmp_path, family, model, folder=folder)
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+        snr_shift_scale=3.0 if two_b else 1.0,
+    )
+    noise = torch.randn(1, 16, 4, 8, 12, generator=torch.Generator().manual_seed(2))
+    cond = conditioning()
+    expected = sample(DiffusersDenoiser(model, scheduler), diffusers_cond(family, cond), None, noise, steps=10, cfg=1.0)
+    assert (expected - sampled(patcher, family, cond, noise)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["hunyuan_video", "wan"])
+def test_flow_ten_steps_agree(pack, tmp_path, family):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    from det_core.denoiser import DiffusersDenoiser
+
+    model = transformer(family)
+    patcher = load(pack, tmp_path, family, model)
+    noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(2))
+    cond = conditioning()
+    sampling = patcher.get_model_object("model_sampling")
+    import comfy.samplers
+
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", 10)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_timesteps(sigmas=sigmas[:-1].tolist())
+    denoiser = DiffusersDenoiser(model, scheduler)
+    x = noise.clone()
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            velocity = denoiser.predict_velocity(x, t.expand(1), diffusers_cond(family, cond))
+            x = scheduler.step(velocity, t, x, return_dict=False)[0]
+    assert (x - sampled(patcher, family, cond, noise)).abs().max() < TOLERANCE
+
+
+def test_corrections_are_said_and_not_repeated(pack, tmp_path, caplog):
+    import logging
+
+    from det_pack.nodes._comfy.cogvideox import Variant, correct, needs_correction
+
+    with caplog.at_level(logging.INFO):
+        patcher = load(pack, tmp_path, "cogvideox", transformer("cogvideox"))
+    lines = [r.message for r in caplog.records if "CogVideoX made right" in r.message]
+    assert lines == ["model.safetensors: CogVideoX made right for text-to-video: sampling, rotary positions"]
+    assert not needs_correction(patcher.model)
+    assert correct(patcher.model, Variant()) == []
+
+
+def test_deep_copies_are_corrected_too(pack, tmp_path):
+    patcher = load(pack, tmp_path, "cogvideox", transformer("cogvideox"))
+    noise = torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+    again = patcher.clone(force_deepcopy=True)
+    assert again.model is not patcher.model
+    cond = conditioning()
+    assert torch.equal(sampled(again, "cogvideox", cond, noise, 3), sampled(patcher, "cogvideox", cond, noise, 3))
+
+
+def test_refusals_name_the_file_and_the_reason(pack, tmp_path):
+    from det_pack.nodes._comfy.dit_loader import load_dit
+    from safetensors.torch import save_file
+
+    save_file({"some.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match="other.safetensors: these are not the weights of CogVideoX, HunyuanVideo, Wan or LTX-Video"
+    ):
+        load_dit(tmp_path / "other.safetensors")
+    save_folder(transformer("wan"), tmp_path / "half")
+    next((tmp_path / "half" / "transformer").glob("*-00002-*")).unlink()
+    with pytest.raises(ValueError, match="incomplete: .*-00002-of-00002.safetensors missing"):
+        load_dit(tmp_path / "half" / "transformer")

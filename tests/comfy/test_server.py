@@ -1,0 +1,311 @@
+"""A real server over HTTP: errors in ComfyUI's terms, Cancel, a crash during training, progress, many prompts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+
+import pytest
+import torch
+from comfy_server import ComfyServer, PromptError
+from conftest import COMFYUI, ROOT
+from test_workflows import nodes, shrunk, workflow
+
+TRAIN, APPLY, SAVE, LOAD = (
+    "DeTTrainMotionAdapter",
+    "DeTApplyMotionAdapter",
+    "DeTSaveMotionAdapter",
+    "DeTLoadMotionAdapter",
+)
+
+
+def training(steps: int = 3, **changes) -> dict:
+    """A small graph: Wan in small, a video, training, sampling with the adapter, saving."""
+    graph = shrunk(workflow("transfer_wan_2_1"))
+    for node in graph.values():
+        if node["class_type"] == TRAIN:
+            node["inputs"] |= {"steps": steps, "learning_rate": 0.01, "preview_every": 0, **changes}
+    return graph
+
+
+def only(graph: dict, kind: str) -> dict:
+    (node,) = nodes(graph, kind)
+    return node["inputs"]
+
+
+def failed(server, graph: dict) -> PromptError:
+    with pytest.raises(PromptError) as caught:
+        server.run(graph)
+    return caught.value
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def test_latents_that_do_not_fit(server):
+    graph = training()
+    only(graph, "ImageFromBatch")["length"] = 2
+    error = failed(server, graph)
+    assert error.node == TRAIN and "one frame: motion needs a video" in error.message
+
+
+def test_tracks_of_another_length(server):
+    graph = training()
+    graph["90"] = {"class_type": "ImageFromBatch", "inputs": {**only(graph, "ImageFromBatch"), "length": 7}}
+    only(graph, "DeTTrackVideo")["frames"] = ["90", 0]
+    error = failed(server, graph)
+    assert error.node == TRAIN and "TRACKS have 7 frames, but 3 latent frames of wan come from 9" in error.message
+
+
+def test_tracks_of_another_size(server):
+    graph = training()
+    graph["90"] = {"class_type": "ImageScale", "inputs": {**only(graph, "ImageScale"), "width": 128}}
+    graph["91"] = {"class_type": "ImageFromBatch", "inputs": {**only(graph, "ImageFromBatch"), "image": ["90", 0]}}
+    only(graph, "DeTTrackVideo")["frames"] = ["91", 0]
+    error = failed(server, graph)
+    assert (
+        error.node == TRAIN
+        and "TRACKS belong to a video of 128x64 pixels, the latents to one of 64x64" in error.message
+    )
+
+
+def test_an_adapter_of_another_model(server):
+    graph = training()
+    model = {
+        "class_type": "DeTLoadDiT",
+        "inputs": {"model_name": "hunyuan_video_t2v_720p_bf16.safetensors", "weight_dtype": "default"},
+    }
+    graph["90"] = model
+    only(graph, APPLY)["model"] = ["90", 0]
+    error = failed(server, graph)
+    assert error.node == APPLY and "was made for wan" in error.message and "hunyuan_video" in error.message
+
+
+@pytest.mark.parametrize(
+    "blocks, message",
+    {"3-99": "asks for block 99, but this model has blocks 0 to 3", "a-b": 'cannot read "a-b" as blocks'}.items(),
+)
+def test_blocks_that_do_not_exist(server, blocks, message):
+    graph = training()
+    only(graph, APPLY)["blocks"] = blocks
+    error = failed(server, graph)
+    assert error.node == APPLY and message in error.message
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "C:\\evil", "  ", "a\x00b"])
+def test_names_that_leave_the_folder_are_refused_before_anything_runs(server, name):
+    graph = training()
+    only(graph, SAVE)["name"] = name
+    with pytest.raises(PromptError, match="is not a name for a file in models/det_adapters"):
+        server.queue(graph)
+    graph = training(run_name=name)
+    with pytest.raises(PromptError, match="is not a name for a file in models/det_adapters"):
+        server.queue(graph)
+
+
+def test_loader_refuses_what_it_did_not_list(server):
+    graph = {
+        "1": {"class_type": LOAD, "inputs": {"name": "../diffusers/CogVideoX-5b/transformer/config.json"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    with pytest.raises(PromptError, match="value_not_in_list"):
+        server.queue(graph)
+
+
+def test_a_corrupt_adapter_file(server):
+    folder = server.base / "models" / "det_adapters"
+    (folder / "corrupt.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header")
+    graph = {
+        "1": {"class_type": LOAD, "inputs": {"name": "corrupt.safetensors"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    error = failed(server, graph)
+    assert error.node == LOAD and "corrupt.safetensors" in error.message and "\n" not in error.message
+
+
+def test_a_file_that_is_no_model(server):
+    graph = training()
+    only(graph, "DeTLoadDiT")["model_name"] = "not_a_dit.safetensors"
+    assert failed(server, graph).node == "DeTLoadDiT"
+
+
+def test_cogvideox_of_the_stock_loader_is_refused_with_advice(server):
+    graph = training()
+    graph["90"] = {
+        "class_type": "UNETLoader",
+        "inputs": {"unet_name": "cogvideox_native.safetensors", "weight_dtype": "default"},
+    }
+    only(graph, TRAIN)["model"] = ["90", 0]
+    error = failed(server, graph)
+    assert error.node == TRAIN and "load the same file with Load DiT (DeT)" in error.message
+
+
+def test_resume_without_a_run(server):
+    error = failed(server, training(resume=True, run_name="never started"))
+    assert error.node == TRAIN and "no saved run 'never started'" in error.message
+
+
+def test_resume_with_other_settings(server):
+    server.run(training(2, run_name="settings"))
+    error = failed(server, training(4, run_name="settings", resume=True, learning_rate=0.02))
+    assert error.node == TRAIN and "cannot resume" in error.message and "lr" in error.message
+
+
+def test_a_workflow_of_an_older_version_runs(server):
+    """Inputs that were added later are optional: a graph saved without them means what it meant then."""
+    graph = training()
+    for name in ("blocks", "start_percent", "end_percent"):
+        del only(graph, APPLY)[name]
+    for name in ("mid_dim", "kernel_size"):
+        del only(graph, TRAIN)[name]
+    del only(graph, SAVE)["caption"]
+    server.run(graph)
+
+
+# ------------------------------------------------------------------------- files, progress, cancel
+
+
+def adapter_tensors(server, name: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(server.base / "models" / "det_adapters" / f"{name}.safetensors")
+
+
+def test_a_saved_adapter_is_in_the_loader_at_once_and_equals_the_one_in_the_graph(server):
+    graph = training()
+    only(graph, SAVE)["name"] = "sub folder/at once"
+    server.run(graph)
+    again = copy.deepcopy(graph)
+    (train_id,) = [k for k, n in graph.items() if n["class_type"] == TRAIN]
+    again["90"] = {"class_type": LOAD, "inputs": {"name": "sub folder/at once.safetensors"}}
+    only(again, APPLY)["adapter"] = ["90", 0]
+    for key in [k for k, n in again.items() if n["class_type"] in (SAVE, "LossGraphNode")]:
+        del again[key]
+    del again[train_id]
+    first = next(ui["images"][0] for k, ui in server.run(graph).items() if graph[k]["class_type"] == "SaveVideo")
+    second = next(ui["images"][0] for k, ui in server.run(again).items() if again[k]["class_type"] == "SaveVideo")
+    assert server.file(first).read_bytes()[-2000:] == server.file(second).read_bytes()[-2000:]
+
+
+def test_names_that_are_taken_get_a_number(server):
+    for expected in ("twice", "twice-2"):
+        graph = training(train_seed=5)
+        only(graph, SAVE)["name"] = "twice"
+        server.free()
+        server.run(graph)
+        assert adapter_tensors(server, expected)
+    assert all(
+        torch.equal(v, adapter_tensors(server, "twice-2")[k]) for k, v in adapter_tensors(server, "twice").items()
+    )
+
+
+def test_progress_and_previews_on_the_websocket(server):
+    import websocket
+
+    socket = websocket.create_connection(f"ws://127.0.0.1:{server.port}/ws?clientId={server.client}", timeout=120)
+    try:
+        prompt = server.queue(training(6, preview_every=3, train_seed=11))
+        kinds, pictures, texts = [], 0, []
+        while True:
+            message = socket.recv()
+            if isinstance(message, bytes):
+                kind = int.from_bytes(message[:4], "big")
+                pictures += kind in (1, 4)
+                if kind == 3:
+                    texts.append(message[8 + int.from_bytes(message[4:8], "big") :].decode())
+                continue
+            event = json.loads(message)
+            kinds.append(event["type"])
+            if event["type"] in ("execution_success", "execution_error") and event["data"]["prompt_id"] == prompt:
+                break
+    finally:
+        socket.close()
+    assert kinds[-1] == "execution_success"
+    assert "progress" in kinds and pictures >= 1
+    assert any("of 6, loss " in t and " left" in t for t in texts), texts
+
+
+def wait_for_step(server, run: str, step: int, timeout: float = 300) -> None:
+    """Until the state of that step of a run is on the disk."""
+    from det_core.train_state import TrainState
+
+    path = server.base / "models" / "det_adapters" / f"{run}.state.safetensors"
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if path.exists() and TrainState.load(path).step >= step:
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"{path} has not reached step {step}")
+
+
+def test_cancel_and_resume(server):
+    whole = training(70, run_name="whole")
+    only(whole, SAVE)["name"] = "whole"
+    server.run(whole)
+    graph = training(70, run_name="cancelled")
+    only(graph, SAVE)["name"] = "cancelled"
+    prompt = server.queue(graph)
+    wait_for_step(server, "cancelled", 50)
+    asked = time.monotonic()
+    server.post("/interrupt")
+    with pytest.raises(PromptError, match="interrupted"):
+        server.wait(prompt)
+    assert time.monotonic() - asked < 5
+    server.run(training(1, run_name="next"))  # the next graph runs as if nothing had been
+    only(graph, TRAIN)["resume"] = True
+    server.run(graph)
+    expected, actual = adapter_tensors(server, "whole"), adapter_tensors(server, "cancelled")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_a_server_killed_in_the_middle_of_training(server, tmp_path):
+    """On a server of its own: kill -9 after step 50, start again, resume; the adapter is that of an undisturbed run."""
+    from checkpoints import save_native, transformer
+    from conftest import write_source_video
+
+    own = ComfyServer(COMFYUI, ROOT, tmp_path)
+    save_native(
+        "wan", transformer("wan"), tmp_path / "models" / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors"
+    )
+    write_source_video(tmp_path / "input" / "source.mp4")
+    graph = training(70, run_name="killed")
+    only(graph, SAVE)["name"] = "killed"
+    try:
+        own.start()
+        own.queue(graph)
+        wait_for_step(own, "killed", 50)
+        own.stop(kill=True)
+        own.start()
+        only(graph, TRAIN)["resume"] = True
+        own.run(graph)
+        actual = adapter_tensors(own, "killed")
+    finally:
+        own.stop()
+    whole = training(70, run_name="whole")
+    only(whole, SAVE)["name"] = "undisturbed"
+    server.run(whole)
+    expected = adapter_tensors(server, "undisturbed")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_fifty_prompts_back_to_back(server):
+    """Train, apply, sample, fifty times with other seeds: all succeed and memory stays."""
+    memory = []
+    for number in range(50):
+        graph = training(5, train_seed=1000 + number, run_name="fifty")
+        only(graph, SAVE)["overwrite"] = True
+        only(graph, SAVE)["name"] = "fifty"
+        only(graph, "KSampler")["seed"] = number
+        server.run(graph)
+        memory.append(server.rss_mb())
+    print(f"resident memory after prompt 5: {memory[4]:.0f} MB, after prompt 50: {memory[49]:.0f} MB")
+    assert memory[49] < 1.05 * memory[4]
+
+
+def test_start_up_is_quick_and_light(server):
+    """Under 2 seconds, and without the libraries that only some nodes need."""
+    log = server.log()
+    line = next(x for x in log.splitlines() if "seconds:" in x and "ComfyUI-DeT" in x)
+    assert float(line.split("seconds:")[0].split()[-1]) < 2.0
+    assert "Error while calling comfy_entrypoint" not in log and "IMPORT FAILED" not in log

@@ -1,0 +1,258 @@
+"""Training an adapter through a MODEL: the numbers of det_core's own training, and a MODEL that stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checkpoints import save_native, transformer
+from test_apply import digest, overridden
+from test_parity import LATENTS, comfy_cond, conditioning, diffusers_cond, load, sampled
+
+FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
+STEPS = 3
+
+
+def source(family: str, seed: int = 8) -> torch.Tensor:
+    """Latents of the model's space."""
+    return torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(seed))
+
+
+def tracks(module, frames: int):
+    """A few tracks; `module` is the package (det_core or the pack's) whose class is wanted."""
+    generator = torch.Generator().manual_seed(1)
+    points = torch.rand(6, 1, 2, generator=generator) + 0.02 * torch.randn(6, frames, 2, generator=generator).cumsum(1)
+    return module.Tracks(points, torch.rand(6, frames, generator=generator) > 0.2)
+
+
+def trained(
+    family: str, patcher, *, checkpointing: bool = True, steps: int = STEPS, on_step=None, resume=None, **settings
+):
+    """The result of a short training through ComfyUI's model."""
+    from det_pack.det_core import tracks as pack_tracks
+    from det_pack.det_core.train import TrainConfig, train_motion_adapter
+    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.training import trainable
+
+    spec = model_spec(patcher)
+    config = TrainConfig.for_spec(spec, steps=steps, lr=1e-2, seed=3, mid_dim=8, kernel_size=3, warmup=0, **settings)
+    z = patcher.model.process_latent_out(source(family))
+    with trainable(patcher, comfy_cond(family, conditioning()), z, spec, 0, checkpointing) as (denoiser, x0):
+        points = tracks(pack_tracks, (LATENTS[family][0] - 1) * 4 + 1)
+        return train_motion_adapter(denoiser, x0, {}, points, config, on_step=on_step, resume=resume)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_training_on_diffusers(pack, tmp_path, family, checkpointing):
+    """Same seed, same draws: losses and weights agree with det_core's training over the diffusers model."""
+    from diffusers import CogVideoXDDIMScheduler
+
+    from det_core import tracks as core_tracks
+    from det_core.denoiser import DiffusersDenoiser
+    from det_core.train import TrainConfig, train_motion_adapter
+
+    model = transformer(family)
+    result = trained(family, load(pack, tmp_path, family, model), checkpointing=checkpointing)
+    scheduler = CogVideoXDDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+        snr_shift_scale=1.0,
+    )
+    denoiser = DiffusersDenoiser(model, scheduler)
+    config = TrainConfig.for_spec(denoiser.spec, steps=STEPS, lr=1e-2, seed=3, mid_dim=8, kernel_size=3, warmup=0)
+    points = tracks(core_tracks, (LATENTS[family][0] - 1) * 4 + 1)
+    expected = train_motion_adapter(denoiser, source(family), diffusers_cond(family, conditioning()), points, config)
+    for name, values in expected.losses.items():
+        ours = torch.tensor(result.losses[name])
+        assert torch.allclose(ours, torch.tensor(values), rtol=1e-3, atol=1e-4, equal_nan=True), name
+    ours, theirs = result.adapter.state_dict(), expected.adapter.state_dict()
+    assert max(value.abs().max() for name, value in theirs.items() if "up" in name) > 1e-3
+    assert max((ours[name] - theirs[name]).abs().max() for name in theirs) < 2e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_the_stock_loader_in_inference_mode(pack, tmp_path, family):
+    """ComfyUI runs nodes in inference mode, so a stock loader's weights are tensors that autograd refuses."""
+    import comfy.model_management as mm
+    import comfy.sd
+
+    save_native(family, transformer(family), tmp_path / "stock.safetensors")
+    with torch.inference_mode():
+        if family == "cogvideox":
+            from det_pack.nodes._comfy.dit_loader import load_dit
+
+            patcher = load_dit(tmp_path / "stock.safetensors")
+        else:
+            patcher = comfy.sd.load_diffusion_model(str(tmp_path / "stock.safetensors"))
+        assert all(p.is_inference() for p in patcher.model.diffusion_model.parameters())
+        noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
+        cond = conditioning()
+        before, base = digest(patcher.model), sampled(patcher, family, cond, noise, 2)
+        result = trained(family, patcher)
+        assert len(result.losses["total"]) == STEPS
+        assert digest(patcher.model) == before
+        assert torch.equal(sampled(patcher, family, cond, noise, 2), base)
+    assert mm.in_training is False
+    assert overridden(patcher.model) == []
+
+
+def test_resume_is_bit_exact(pack, tmp_path):
+    model = transformer("wan")
+    whole = trained("wan", load(pack, tmp_path, "wan", model), steps=6)
+    patcher = load(pack, tmp_path, "wan", model)
+    half = trained("wan", patcher, steps=3)
+    half.state.save(tmp_path / "state.safetensors")
+    from det_pack.det_core.train_state import TrainState
+
+    rest = trained("wan", patcher, steps=6, resume=TrainState.load(tmp_path / "state.safetensors"))
+    assert torch.equal(torch.tensor(rest.losses["total"]), torch.tensor(whole.losses["total"]))
+    assert all(
+        torch.equal(value, whole.adapter.state_dict()[name]) for name, value in rest.adapter.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("where", ["in an op", "between steps"])
+def test_cancel_leaves_nothing_behind(pack, tmp_path, family, where):
+    import comfy.model_management as mm
+
+    patcher = load(pack, tmp_path, family, transformer(family))
+    noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
+    cond = conditioning()
+    before, base = digest(patcher.model), sampled(patcher, family, cond, noise, 2)
+    runs = []
+
+    def cancel(run, losses):
+        runs.append(run)
+        if run.step == 2:
+            if where == "between steps":
+                raise mm.InterruptProcessingException()
+            mm.interrupt_current_processing()  # the next op raises, in the middle of a forward
+
+    with pytest.raises(mm.InterruptProcessingException):
+        trained(family, patcher, steps=50, on_step=cancel)
+    assert runs[-1].step == 2 and runs[-1].result().state.step == 2
+    assert mm.in_training is False and not mm.processing_interrupted()
+    assert overridden(patcher.model) == []
+    assert digest(patcher.model) == before
+    assert torch.equal(sampled(patcher, family, cond, noise, 2), base)
+    assert len(trained(family, patcher, steps=1).losses["total"]) == 1
+
+
+@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])
+def test_trains_through_fp8(pack, tmp_path, dtype):
+    from det_pack.nodes._comfy.dit_loader import load_dit
+
+    save_native("wan", transformer("wan"), tmp_path / "wan.safetensors")
+    exact = trained("wan", load_dit(tmp_path / "wan.safetensors"))
+    coarse = trained("wan", load_dit(tmp_path / "wan.safetensors", dtype))
+    ours, theirs = (torch.tensor(r.losses["total"]) for r in (coarse, exact))
+    assert torch.isfinite(ours).all() and ((ours - theirs).abs() / theirs < 0.5).all()
+
+
+def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
+    from det_pack.nodes._comfy.preview import Sampler
+
+    class Vae:
+        def decode(self, latents):
+            return latents[:, :3].movedim(1, -1).sigmoid().repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+    family = "wan"
+    plain = trained(family, load(pack, tmp_path, family, transformer(family)), steps=4)
+    patcher = load(pack, tmp_path, family, transformer(family))
+    sheets = []
+
+    def look(run, losses):
+        if run.step == 2:
+            sampler = Sampler(
+                look.denoiser,
+                Vae(),
+                comfy_cond(family, conditioning()),
+                comfy_cond(family, conditioning(seed=6)),
+                source(family),
+                0,
+            )
+            sheets.append(sampler.sheet(run.adapter, "after step 2"))
+
+    import det_pack.nodes._comfy.training as training
+
+    original = training.ComfyDenoiser
+
+    def remember(*args):
+        look.denoiser = original(*args)
+        return look.denoiser
+
+    training.ComfyDenoiser = remember
+    try:
+        watched = trained(family, patcher, steps=4, on_step=look)
+    finally:
+        training.ComfyDenoiser = original
+    assert sheets[0].width > 100
+    assert watched.losses["total"] == plain.losses["total"]
+    assert overridden(patcher.model) == []
+
+
+def test_memory_is_asked_before_the_first_step(pack, tmp_path):
+    import comfy.model_management as mm
+    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.memory import check_fits, training_bytes
+
+    patcher = load(pack, tmp_path, "wan", transformer("wan"))
+    spec = model_spec(patcher)
+    small = training_bytes(spec, (1, 16, 3, 8, 8), 8, 3, torch.float32, True)
+    assert (
+        small
+        < training_bytes(spec, (1, 16, 3, 8, 8), 8, 3, torch.float32, False)
+        < training_bytes(spec, (1, 16, 21, 60, 104), 8, 3, torch.float32, False)
+    )
+    check_fits(small, patcher, spec, True)
+    too_much = mm.get_total_memory(patcher.load_device)
+    with pytest.raises(ValueError, match="switch gradient checkpointing on.*Nothing was trained"):
+        check_fits(too_much, patcher, spec, False)
+
+
+def test_inputs_that_do_not_fit_are_refused(pack, tmp_path):
+    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.sockets import check_track_length, tracks_of, video_latents
+
+    spec = model_spec(load(pack, tmp_path, "cogvideox", transformer("cogvideox")))
+    good = torch.zeros(1, 16, 3, 8, 8)
+    assert video_latents({"samples": good}, 16, spec) is good
+    for shape, message in {
+        (1, 16, 8, 8): "are pictures .* not a video",
+        (1, 4, 3, 8, 8): "have 4 channels, cogvideox needs 16",
+        (2, 16, 3, 8, 8): "hold 2 videos",
+        (1, 16, 1, 8, 8): "have one frame",
+        (1, 16, 3, 7, 8): "do not divide into cogvideox's patches",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            video_latents({"samples": torch.zeros(shape)}, 16, spec)
+    value = {"track_path": torch.rand(9, 4, 2) * 64, "track_visibility": torch.ones(9, 4, dtype=torch.bool)}
+    check_track_length(tracks_of(value, 64, 64), 3, spec)
+    with pytest.raises(ValueError, match="TRACKS have 9 frames, but 4 latent frames of cogvideox come from 13"):
+        check_track_length(tracks_of(value, 64, 64), 4, spec)
+    with pytest.raises(ValueError, match="outside 16x16 pixels"):
+        tracks_of(value, 16, 16)
+    with pytest.raises(ValueError, match="no point of TRACKS is visible"):
+        check_track_length(
+            tracks_of({**value, "track_visibility": torch.zeros(9, 4, dtype=torch.bool)}, 64, 64), 3, spec
+        )
+
+
+def test_weights_without_a_gradient_are_refused(pack, tmp_path):
+    from det_pack.nodes._comfy.training import check_differentiable
+
+    dit = load(pack, tmp_path, "wan", transformer("wan")).model.diffusion_model
+    dit.blocks[0].self_attn.q.quant_format = "float8_e4m3fn"
+    check_differentiable(dit)
+    dit.blocks[1].self_attn.q.quant_format = "int8_tensorwise"
+    with pytest.raises(
+        ValueError, match="stored as int8_tensorwise, which cannot be trained through: train on its 16-bit"
+    ):
+        check_differentiable(dit)

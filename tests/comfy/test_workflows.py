@@ -1,0 +1,148 @@
+"""Every API workflow is queued on a real server and its result is checked by value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+API = Path(__file__).resolve().parents[2] / "workflows" / "api"
+LARGE = ["transfer_cogvideox_5b", "transfer_hunyuan_video", "transfer_wan_2_1"]
+
+
+def workflow(name: str) -> dict:
+    return json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def nodes(graph: dict, kind: str) -> list[dict]:
+    return [node for node in graph.values() if node["class_type"] == kind]
+
+
+def read_frames(path: Path) -> torch.Tensor:
+    """(T, H, W, 3) in [0, 1]."""
+    with av.open(str(path)) as container:
+        return (
+            torch.stack([torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]).float()
+            / 255
+        )
+
+
+def saved_videos(server, graph: dict, outputs: dict) -> dict[str, torch.Tensor]:
+    """Frames of every saved video by its filename prefix."""
+    return {
+        graph[node]["inputs"]["filename_prefix"]: read_frames(server.file(ui["images"][0]))
+        for node, ui in outputs.items()
+        if graph[node]["class_type"] == "SaveVideo"
+    }
+
+
+def sprite_fidelity(frames: torch.Tensor) -> float:
+    """Motion fidelity of a generated clip against the path of the demo's sprite, read from its pixels."""
+    from det_core.metrics import motion_fidelity
+    from det_core.tiny.base_model import read_clip, sprite_path
+    from det_core.tiny.demo import demo_clip
+
+    reading = read_clip(frames)
+    return (
+        float(motion_fidelity(sprite_path(read_clip(demo_clip().frames)), sprite_path(reading)))
+        if reading.seen.any()
+        else 0.0
+    )
+
+
+def test_no_workflow_is_forgotten():
+    assert {p.stem for p in API.glob("*.json")} == {
+        *LARGE,
+        "transfer_embedded",
+        "reuse_adapter",
+        "combine_adapters",
+        "compare_drop_fractions",
+    }
+
+
+@pytest.fixture(scope="session")
+def embedded_run(server):
+    """The embedded workflow, whole: (graph, outputs, seconds)."""
+    import time
+
+    graph = workflow("transfer_embedded")
+    started = time.monotonic()
+    outputs = server.run(graph, 1800)
+    return graph, outputs, time.monotonic() - started
+
+
+def test_embedded(server, embedded_run):
+    graph, outputs, seconds = embedded_run
+    print(f"embedded workflow: {seconds:.0f} s from POST to the saved video")
+    videos = saved_videos(server, graph, outputs)
+    moved, without = (
+        sprite_fidelity(videos["det/embedded with adapter"]),
+        sprite_fidelity(videos["det/embedded without"]),
+    )
+    print(f"motion fidelity {moved:.3f} with the adapter, {without:.3f} without")
+    assert moved > without + 0.25
+    reports = [ui["text"][0] for node, ui in outputs.items() if graph[node]["class_type"] == "DeTEvaluateMotion"]
+    assert len(reports) == 2 and all(r.startswith("motion fidelity (hybrid): ") for r in reports)
+    assert (server.base / "models" / "det_adapters" / "embedded demo.safetensors").is_file()
+
+
+def test_reuse_needs_no_restart(server, embedded_run):
+    graph = workflow("reuse_adapter")
+    outputs = server.run(graph)
+    assert sprite_fidelity(saved_videos(server, graph, outputs)["det/reuse"]) > 0.4
+
+
+def test_combine(server):
+    graph = workflow("combine_adapters")
+    for node in nodes(graph, "DeTTrainMotionAdapter"):
+        node["inputs"]["steps"] = 3
+    frames = saved_videos(server, graph, server.run(graph))["det/combined"]
+    assert frames.shape == (9, 64, 64, 3) and frames.std() > 0.02
+
+
+def test_compare(server):
+    graph = workflow("compare_drop_fractions")
+    for node in nodes(graph, "DeTTrainMotionAdapter"):
+        node["inputs"] |= {"steps": 20}
+    frames = saved_videos(server, graph, server.run(graph))["det/drop fractions"]
+    assert frames.shape[0] == 9 and frames.shape[2] >= 3 * 64
+    left, middle, right = (frames[:, :, i * 66 : i * 66 + 64] for i in range(3))
+    assert (left - right).abs().max() > 0.02 and (left - middle).abs().max() > 0.02
+
+
+def shrunk(graph: dict) -> dict:
+    """The same wiring at a size that a CPU does in seconds, with stand-ins for text encoders and VAEs."""
+    for node in graph.values():
+        kind, inputs = node["class_type"], node["inputs"]
+        if kind in ("CLIPLoader", "DualCLIPLoader"):
+            node |= {"class_type": "StandInClip", "inputs": {}}
+        elif kind == "VAELoader":
+            node |= {"class_type": "StandInVae", "inputs": {}}
+        elif kind == "ImageScale":
+            inputs |= {"width": 64, "height": 64}
+        elif kind == "ImageFromBatch":
+            inputs |= {"length": 9}
+        elif kind == "EmptyHunyuanLatentVideo":
+            inputs |= {"width": 64, "height": 64, "length": 9}
+        elif kind == "KSampler":
+            inputs |= {"steps": 2}
+        elif kind == "DeTTrainMotionAdapter":
+            inputs |= {"steps": 4, "preview_every": 2}
+    return graph
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_models(server, name):
+    graph = shrunk(workflow(name))
+    outputs = server.run(graph)
+    (frames,) = saved_videos(server, graph, outputs).values()
+    assert frames.shape == (9, 64, 64, 3) and frames.std() > 0.01
+    # Strength 0 gives other frames: the adapter acts in this graph.
+    for node in nodes(graph, "DeTApplyMotionAdapter"):
+        node["inputs"]["strength"] = 0.0
+    (base,) = saved_videos(server, graph, server.run(graph)).values()
+    assert base.shape == frames.shape
+    assert not torch.equal(base, frames)
