@@ -56,7 +56,8 @@ class Blocker:
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocker())
 folders = [{str(ROOT)!r}]
-spec = importlib.util.spec_from_file_location("det_pack", folders[0] + "/__init__.py", submodule_search_locations=folders)
+entry = folders[0] + "/__init__.py"
+spec = importlib.util.spec_from_file_location("det_pack", entry, submodule_search_locations=folders)
 module = importlib.util.module_from_spec(spec)
 sys.modules["det_pack"] = module
 spec.loader.exec_module(module)
