@@ -84,7 +84,10 @@ def test_sample_with_the_trained_adapter(finished, tmp_path, capsys):
     assert main([*arguments, "--seed", "1", "--keep", "0-2", "--out", str(tmp_path)]) == 0
     path = Path(capsys.readouterr().out.strip())
     again, before = read_video(path).frames, read_video(finished / path.name).frames
-    assert torch.equal(again, before), "transfer and sample must generate the same video from the same seed"
+    other = read_video(finished / path.name.replace("seed1", "seed0")).frames
+    # transfer samples four videos at a time, sample one: the same but for rounding
+    assert (again.int() - before.int()).abs().float().mean() < 0.5
+    assert (again.int() - other.int()).abs().float().mean() > 5
 
 
 def test_track_and_evaluate(clip, tmp_path, capsys):
@@ -165,7 +168,7 @@ def test_bad_adapters_and_blocks(capsys, tmp_path, finished):
     line = failure(capsys, "sample", "--adapter", tmp_path / "wan.safetensors", *out)
     assert "wan" in line and "embedded" in line
     good = ["sample", "--adapter", finished / "adapter.safetensors", *out]
-    assert "0-7" in failure(capsys, *good, "--keep", "3-99")
+    assert '"3-99" asks for block 99, but this model has blocks 0 to 7' in failure(capsys, *good, "--keep", "3-99")
     assert "a-b" in failure(capsys, *good, "--keep", "a-b")
     assert "--drop" in failure(capsys, *good, "--drop", "1.5")
 

@@ -19,7 +19,7 @@ def crossing(frames=6):
     x = torch.linspace(0.1, 0.9, frames)
     points = torch.stack([torch.stack([x, torch.full_like(x, 0.5)], -1), torch.full((frames, 2), 0.2)])
     visible = torch.ones(2, frames, dtype=torch.bool)
-    visible[0, -1] = visible[1].any() and False
+    visible[0, -1] = False
     visible[1] = False
     return Tracks(points, visible)
 

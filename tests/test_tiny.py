@@ -50,7 +50,7 @@ def test_the_reader_reads_rendered_clips(clips):
 
 
 def test_the_reader_sees_what_is_wrong(clips):
-    frames = clips[0].frames.clone()
+    frames = next(clip for clip in clips if clip.scene.pattern == "plain").frames.clone()
     frames[3] = frames[0, 0, 0]  # a frame without a sprite
     reading = read_clip(frames)
     assert not reading.seen[3] and reading.seen.sum() == 8
@@ -77,8 +77,8 @@ def test_the_codec_is_a_projection(clips):
     assert latents.std().item() == pytest.approx(1.0, abs=0.1)
     once = codec.decode(latents)
     assert -10 * torch.log10((frames - once).square().mean()) > 27  # dB
-    unclamped = latents @ torch.eye(8)
-    assert torch.allclose(codec.encode(codec.decode(unclamped)), latents, atol=0.35)  # only the clamp to [0, 1] is lost
+    faint = codec.encode(0.5 + 0.2 * (frames - 0.5))  # decodes within [0, 1], where nothing is clamped
+    assert torch.allclose(codec.encode(codec.decode(faint)), faint, atol=1e-4)
     colours = [read_clip(video).agreement(c.scene)["edit_fidelity"] for video, c in zip(once, clips, strict=True)]
     assert sum(colours) / len(colours) > 0.98
 

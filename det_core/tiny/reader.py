@@ -42,7 +42,8 @@ class Reading:
     @property
     def is_corpus_clip(self) -> bool:
         """Whether this is a clip of the corpus's kind: one solid sprite in every frame on a known background."""
-        return bool(self.seen.all()) and self.solid.mean() > 0.8 and self.background_error < 0.05
+        small = self.first_mask.float().mean() < 0.2  # the corpus's sprites cover about a tenth
+        return bool(self.seen.all() and small and self.solid.mean() > 0.8 and self.background_error < 0.05)
 
     @property
     def seen(self) -> torch.Tensor:
