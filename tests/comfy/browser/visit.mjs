@@ -32,7 +32,10 @@ const visit = async (title) => {
   await dialog.getByText(pack, { exact: true }).first().click({ timeout: 60000 })
   const card = dialog.getByText(title, { exact: true }).first()
   await card.scrollIntoViewIfNeeded({ timeout: 60000 })
-  await page.waitForTimeout(500)
+  // Thumbnails are fetched once their card is in view and shown as blobs; only this pack's cards are listed now.
+  await page
+    .waitForFunction((count) => [...document.querySelectorAll('[role=dialog] img')].filter((i) => i.naturalWidth > 0).length >= count, titles.length, { timeout: 20000 })
+    .catch(() => {})
   if (title === titles[0]) await page.screenshot({ path: `${out}/templates.png` })
   const pictures = await dialog.locator('img').evaluateAll((all) => all.map((i) => [i.src, i.naturalWidth]))
   await card.click()
@@ -43,7 +46,7 @@ const visit = async (title) => {
     const { output } = await window.app.graphToPrompt()
     return {
       nodes: nodes.length,
-      missing: nodes.filter((n) => n.has_errors).map((n) => n.type),
+      missing: nodes.filter((n) => !(n.type in window.LiteGraph.registered_node_types)).map((n) => n.type),
       output
     }
   })
