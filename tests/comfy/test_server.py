@@ -303,7 +303,7 @@ def test_fifty_prompts_back_to_back(server):
         server.run(graph)
         memory.append(server.rss_mb())
     print(f"resident memory after prompt 5: {memory[4]:.0f} MB, after prompt 50: {memory[49]:.0f} MB")
-    assert memory[49] < 1.1 * memory[4]  # measured 1.06: ComfyUI's own history grows with every prompt too
+    assert memory[49] < 1.1 * memory[4]  # 1.06 was measured; wanted is 1.05
 
 
 def test_start_up_is_quick_and_light(server):
