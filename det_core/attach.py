@@ -63,7 +63,8 @@ def tapped(
     """The lower half of `attach`, for any layout: out(video tokens) += strength * kernel(attn_in(video tokens)).
 
     Args:
-        kernels: block index -> module with `.hidden(x, grid)` and `.expand(hidden, grid)`.
+        kernels: block index -> module with `.hidden(x, grid)` and `.expand(hidden, grid)`, and where it can add to the
+                 attention output by itself, `.expand_onto(base, hidden, grid)`.
         grid:    called at every tap; returns (T, H, W) of the call in progress.
     """
     model = unwrapped(model)
@@ -107,7 +108,7 @@ def _tap_overrides(
 
         def forward_both(*args, **kwargs):
             hidden = hidden_of(args, kwargs)
-            return _added(write(*args, **kwargs), kernel.expand(hidden, grid()))
+            return _added(write(*args, **kwargs), kernel, hidden, grid())
 
         return [(source, forward_both)]
 
@@ -118,12 +119,12 @@ def _tap_overrides(
         return read(*args, **kwargs)
 
     def forward_output(x, *args, **kwargs):
-        residual = kernel.expand(held.pop(), grid())
+        hidden = held.pop()
         if tap.where == "input":
             # The block has just concatenated this tensor for this call alone: adding in place spares its copy.
-            x[:, -residual.shape[1] :, : tap.channels] += residual.to(x.dtype)
+            _add_to_slice(x[:, -hidden.shape[1] :, : tap.channels], kernel, hidden, grid())
             return write(x, *args, **kwargs)
-        return _added(write(x, *args, **kwargs), residual)
+        return _added(write(x, *args, **kwargs), kernel, hidden, grid())
 
     return [(source, forward_input), (target, forward_output)]
 
@@ -145,12 +146,22 @@ def _video_tokens(x: torch.Tensor, tap: Tap, grid: Grid) -> torch.Tensor:
     )
 
 
-def _added(result: Any, residual: torch.Tensor) -> Any:
-    """`result` (or its first item) with the residual added to its video tokens."""
+def _added(result: Any, kernel: Any, hidden: torch.Tensor, grid: Grid) -> Any:
+    """`result` (or its first item) with the kernel's residual added to its video tokens. A projection's result is held
+    by no one else, so that its memory may be used."""
     if isinstance(result, tuple):
-        return (_added(result[0], residual), *result[1:])
-    residual = residual.to(result.dtype)
-    if result.shape[1] == residual.shape[1]:
-        return result + residual
-    result[:, -residual.shape[1] :] += residual  # a projection's fresh result, held by no one else
+        return (_added(result[0], kernel, hidden, grid), *result[1:])
+    if result.shape[1] == hidden.shape[1]:
+        if hasattr(kernel, "expand_onto"):
+            return kernel.expand_onto(result, hidden, grid)
+        return result + kernel.expand(hidden, grid).to(result.dtype)
+    _add_to_slice(result[:, -hidden.shape[1] :], kernel, hidden, grid)
     return result
+
+
+def _add_to_slice(video: torch.Tensor, kernel: Any, hidden: torch.Tensor, grid: Grid) -> None:
+    """Add the kernel's residual to the memory behind the view `video`."""
+    if hasattr(kernel, "expand_onto") and not torch.is_grad_enabled():
+        kernel.expand_onto(video, hidden, grid)
+    else:
+        video += kernel.expand(hidden, grid).to(video.dtype)

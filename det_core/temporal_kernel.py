@@ -8,8 +8,9 @@ width; no (tokens x channels) tensor is ever transposed or copied.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from .kernels.temporal_conv import temporal_down, temporal_up, temporal_up_onto
 
 Grid = tuple[int, int, int]
 
@@ -66,33 +67,37 @@ class TemporalKernel(nn.Module):
 
     def hidden(self, x: torch.Tensor, grid: Grid) -> torch.Tensor:
         """gelu(K_down * x): (B, T*H*W, dim) -> (B, T*H*W, mid_dim). All that has to be held until `expand`."""
-        steps = self._steps(grid[0])
-        weight = self._weight(self.down, steps, x)  # (mid_dim, dim, len(steps))
-        products = (x @ weight.permute(1, 2, 0).flatten(1)).unflatten(-1, (len(steps), self.mid_dim))
-        total = None
-        for product, step in zip(products.unbind(-2), steps, strict=True):
-            shifted = _shift(product, step, grid)
-            total = shifted if total is None else total + shifted
-        return F.gelu(total)
+        x = x.to(_compute_dtype(x))
+        weight, steps = self._seen(self.down, grid, x)  # (mid_dim, dim, steps)
+        return temporal_down(x, weight.permute(2, 0, 1).flatten(0, 1), grid[1] * grid[2], steps)
 
     def expand(self, hidden: torch.Tensor, grid: Grid) -> torch.Tensor:
         """K_up * hidden: (B, T*H*W, mid_dim) -> (B, T*H*W, dim)."""
-        steps = self._steps(grid[0])
-        weight = self._weight(self.up, steps, hidden)  # (dim, mid_dim, len(steps))
-        neighbours = torch.cat([_shift(hidden, step, grid) for step in steps], dim=-1)
-        return neighbours @ weight.permute(2, 1, 0).flatten(0, 1)
+        return temporal_up(hidden, *self._up(hidden, grid))
 
-    def _steps(self, time: int) -> range:
-        """Distances in time that this kernel looks at; those that only ever see padding are left out."""
-        reach = min(self.kernel_size // 2, time - 1)
-        return range(-reach, reach + 1)
+    def expand_onto(self, base: torch.Tensor, hidden: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """base + K_up * hidden, for `base` (B, T*H*W, dim): in base's own memory where no gradient is asked for, even
+        if that is a slice of a larger tensor; as a new tensor otherwise."""
+        if base.dtype == hidden.dtype:
+            return temporal_up_onto(base, hidden, *self._up(hidden, grid))
+        residual = self.expand(hidden, grid).to(base.dtype)
+        return base + residual if torch.is_grad_enabled() else base.add_(residual)
 
-    def _weight(self, convolution: nn.Conv1d, steps: range, like: torch.Tensor) -> torch.Tensor:
-        unseen = self.kernel_size // 2 - len(steps) // 2
-        return convolution.weight[..., unseen : unseen + len(steps)].to(device=like.device, dtype=like.dtype)
+    def _up(self, hidden: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, int, list[int]]:
+        weight, steps = self._seen(self.up, grid, hidden)  # (dim, mid_dim, steps)
+        return weight.transpose(1, 2).flatten(1), grid[1] * grid[2], steps
+
+    def _seen(self, convolution: nn.Conv1d, grid: Grid, like: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+        """The weight in like's dtype and the distances in time it is for; those that only ever see padding are left
+        out."""
+        reach = min(self.kernel_size // 2, grid[0] - 1)
+        unseen = self.kernel_size // 2 - reach
+        weight = convolution.weight[..., unseen : self.kernel_size - unseen]
+        return weight.to(device=like.device, dtype=like.dtype), list(range(-reach, reach + 1))
 
 
-def _shift(x: torch.Tensor, step: int, grid: Grid) -> torch.Tensor:
-    """Rows of (B, T*H*W, m) `step` time steps later, zeros where there are none. Needs |step| < T."""
-    rows = step * grid[1] * grid[2]
-    return F.pad(x, (0, 0, -rows, rows)) if rows else x
+def _compute_dtype(x: torch.Tensor) -> torch.dtype:
+    """The dtype a matrix product of `x` has here: x's own, or what autocast asks for."""
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
