@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from .base_model import EMBEDDED
+from .checkpointing import POLICIES
+from .presets import PRESETS
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """What training needs to know."""
     parser.add_argument("--caption", default="", help="what the source video shows (its motion need not be named)")
-    parser.add_argument("--steps", type=int, help="training steps; default: the base model's paper value")
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help=f"how to train: {_presets()}")
+    parser.add_argument("--steps", type=int, help="training steps; default: the preset's (paper: as in the paper)")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("auto", *POLICIES),
+        help="what blocks keep for backward, from fast to small: none, attention, full; default: the fastest that fits",
+    )
     parser.add_argument("--resume", action="store_true", help="continue an earlier, unfinished run of the same job")
 
 
@@ -56,3 +64,7 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, help="guidance scale; default: the base model's own")
     parser.add_argument("--clip", type=Path, help="local CLIP folder, to measure edit fidelity on real videos")
     parser.add_argument("--dino", type=Path, help="local DINO folder, to measure temporal consistency on real videos")
+
+
+def _presets() -> str:
+    return "; ".join(f"{name}, {preset.summary}" for name, preset in PRESETS.items())

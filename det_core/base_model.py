@@ -28,9 +28,12 @@ class BaseModel(Protocol):
         """Latents (1, C, T, H, W) -> frames on the CPU."""
 
 
-def load_base_model(model: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> BaseModel:
+def load_base_model(
+    model: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, low_vram: bool = False
+) -> BaseModel:
     """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX.
 
+    low_vram: keep a diffusers model's weights in RAM and bring them to the device block by block.
     Raises: ValueError if the folder is missing or holds no such pipeline. Nothing is ever downloaded.
     """
     if str(model) == EMBEDDED:
@@ -39,4 +42,4 @@ def load_base_model(model: str | Path, device: str = "cpu", dtype: torch.dtype =
         return EmbeddedModel(device)
     from .diffusers_folder import DiffusersFolder
 
-    return DiffusersFolder(Path(model), device, dtype)
+    return DiffusersFolder(Path(model), device, dtype, low_vram=low_vram)

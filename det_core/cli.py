@@ -113,9 +113,15 @@ def _load_model(args):
     import torch
 
     from .base_model import load_base_model
+    from .precision import fast_bf16
+    from .presets import PRESETS
 
     device = args.device or _device()
-    return load_base_model(args.model, device, torch.float32 if device == "cpu" else torch.bfloat16)
+    low_vram = PRESETS[getattr(args, "preset", "paper")].low_vram
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = load_base_model(args.model, device, dtype, low_vram=low_vram)
+    model.denoiser.bf16 = fast_bf16(device)
+    return model
 
 
 def _device() -> str:
@@ -166,12 +172,13 @@ def _keep(args, spec) -> list[int] | None:
 
 
 def _config(args, model):
-    from .train import TrainConfig
+    from .presets import preset_config
 
-    changes = {"seed": args.seed[0]} | ({"steps": args.steps} if args.steps is not None else {})
-    if model.denoiser.device.type == "cuda":
-        changes["bf16"] = True
-    return TrainConfig.for_spec(model.denoiser.spec, **changes)
+    changes = {"seed": args.seed[0], "bf16": model.denoiser.bf16}
+    for name in ("steps", "checkpoint"):
+        if getattr(args, name) is not None:
+            changes[name] = getattr(args, name)
+    return preset_config(args.preset, model.denoiser.spec, **changes)
 
 
 def _check_writable(path: Path) -> None:

@@ -7,14 +7,16 @@ Convention: latents are (B, C, T, H, W) in the model's own space (already scaled
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from .attach import attach
+from .checkpointing import checkpointed
 from .dit import DiTSpec, spec_for
+from .dit.positions import Positions, token_positions
 
 Condition = dict[str, torch.Tensor]
 
@@ -24,6 +26,7 @@ class Denoiser(Protocol):
 
     spec: DiTSpec
     device: torch.device
+    transformer: nn.Module
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The noised latents x_t that the model is asked to clean."""
@@ -35,10 +38,16 @@ class Denoiser(Protocol):
         """(B,) factor that makes a squared error of x0 the squared error of the velocity."""
 
     def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
-        """(count,) random times to train at, 1000 u^power with u uniform from a CPU generator."""
+        """(count,) random times to train at, 1000 u^power with u uniform from a CPU generator. Best left on the CPU:
+        the trainer decides by them and moves them."""
 
     def tracked(self, t: torch.Tensor) -> torch.Tensor:
         """(B,) bool: the noise at `t` is low enough for the tracking loss to mean something."""
+
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> AbstractContextManager:
+        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
 
     def attached(self, adapter: nn.Module) -> AbstractContextManager:
         """Install `adapter` in the model; it must stay installed until backward is done."""
@@ -47,18 +56,25 @@ class Denoiser(Protocol):
 class DiffusersDenoiser:
     """A diffusers video transformer and its scheduler: v-prediction for CogVideoX, flow matching for the rest."""
 
-    def __init__(self, transformer: nn.Module, scheduler=None, *, guidance: float = 6.0):
+    def __init__(
+        self, transformer: nn.Module, scheduler=None, *, guidance: float = 6.0, device: torch.device | str | None = None
+    ):
         """`scheduler` is needed for v-prediction only: its `alphas_cumprod` is the noise schedule. `guidance` is what a
-        guidance-distilled model (HunyuanVideo) is told."""
+        guidance-distilled model (HunyuanVideo) is told. `device` is where calls happen, if the weights are elsewhere
+        (`offload.offload_blocks`)."""
         self.transformer, self.scheduler, self.guidance = transformer, scheduler, guidance
         self.spec = spec_for(transformer)
-        self.device = next(transformer.parameters()).device
+        self.device = next(transformer.parameters()).device if device is None else torch.device(device)
         self.dtype = next(transformer.parameters()).dtype
+        self.bf16 = False  # compute under bfloat16 autocast; see `precision.fast_bf16`
         if self.spec.prediction == "v":
             self._alphas = scheduler.alphas_cumprod.to(self.device, torch.float32)
 
     def _alpha(self, t: torch.Tensor) -> torch.Tensor:
-        return self._alphas[t.long()][:, None, None, None, None]
+        return self._alphas[self._here(t).long()][:, None, None, None, None]
+
+    def _here(self, t: torch.Tensor) -> torch.Tensor:
+        return t.to(self.device, non_blocking=True)
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if self.spec.prediction == "v":
@@ -71,7 +87,9 @@ class DiffusersDenoiser:
         """The transformer's raw answer, (B, C, T, H, W) float32."""
         from .dit.call import call_diffusers
 
-        return call_diffusers(self.transformer, self.spec, x_t.to(self.dtype), t, cond, self.guidance).float()
+        x_t = x_t.to(self.dtype)
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return call_diffusers(self.transformer, self.spec, x_t, self._here(t), cond, self.guidance).float()
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
         velocity = self.predict_velocity(x_t, t, cond)
@@ -83,17 +101,26 @@ class DiffusersDenoiser:
     def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
         if self.spec.prediction == "v":
             return 1 / (1 - self._alpha(t)).flatten()
-        return (1000 / t.clamp(min=1)) ** 2
+        return (1000 / self._here(t).clamp(min=1)) ** 2
 
     def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
         """At power 1 uniform, as in the released code: whole timesteps for v-prediction, any sigma for flow."""
         t = 1000 * torch.rand(count, generator=generator) ** power
-        return (t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)).to(self.device)
+        return t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)
 
     def tracked(self, t: torch.Tensor) -> torch.Tensor:
         """t <= 400 for CogVideoX, as in the released code; the flow models' sigma <= 0.55 is the same noise level."""
         return t <= self.spec.track_limit
 
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> AbstractContextManager:
+        return token_positions(self.transformer, times, rows, columns)
+
     def attached(self, adapter: nn.Module) -> AbstractContextManager:
         own = getattr(adapter, "attached_to", None)
         return own(self.transformer) if own else attach(self.transformer, adapter)
+
+    def checkpointed(self, policy: str) -> AbstractContextManager:
+        """Inside, blocks keep for backward what `policy` says; see `checkpointing.checkpointed`."""
+        return checkpointed(self.transformer, self.spec, policy)

@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 
 from .denoiser import Condition, DiffusersDenoiser
+from .dit import spec_for
+from .offload import offload_blocks
 
 PIPELINES = ("CogVideoXPipeline", "HunyuanVideoPipeline", "WanPipeline", "LTXPipeline")
 
 
 class DiffusersFolder:
-    """See `BaseModel`. Text encoder and VAE visit the device only while they work; the transformer stays there."""
+    """See `BaseModel`. Text encoder and VAE visit the device only while they work; the transformer stays there, or with
+    `low_vram` its blocks visit it one at a time."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype):
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype, *, low_vram: bool = False):
         index = folder / "model_index.json"
         if not index.is_file():
             raise ValueError(f"--model {folder}: no diffusers folder there (it would hold model_index.json)")
@@ -30,9 +33,12 @@ class DiffusersFolder:
         self.pipe.vae.requires_grad_(False)
         if hasattr(self.pipe.vae, "enable_tiling"):
             self.pipe.vae.enable_tiling()
-        transformer = self.pipe.transformer.to(device).eval().requires_grad_(False)
-        transformer.enable_gradient_checkpointing()
-        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler)
+        transformer = self.pipe.transformer.eval().requires_grad_(False)
+        if low_vram:
+            offload_blocks(transformer, spec_for(transformer), device)
+        else:
+            transformer.to(device)
+        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler, device=device)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:

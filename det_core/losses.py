@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -23,8 +25,30 @@ def denoising_loss(x0_pred: torch.Tensor, x0: torch.Tensor, weight: torch.Tensor
     return (weight.float() * error).mean()
 
 
+@dataclass(frozen=True)
+class Followed:
+    """Tracks made ready for latents of one size, on their device.
+
+    grid: (T, 1, N, 2) positions in [-1, 1] with cell edges at the ends.
+    both: (T-1, N) bool, visible in this latent frame and in the next.
+    """
+
+    grid: torch.Tensor
+    both: torch.Tensor
+
+    @classmethod
+    def of(cls, tracks: Tracks, shape: torch.Size, device: torch.device) -> Followed:
+        """`shape` is that of the latents, (B, C, T, H, W)."""
+        frames, height, width = shape[-3:]
+        points, visible = tracks.to_grid(frames, height, width)  # (N, T, 2) in cells, (N, T)
+        size = torch.tensor([width, height], device=points.device, dtype=points.dtype)
+        grid = (points.transpose(0, 1) / size * 2 - 1)[:, None]
+        both = (visible[:, 1:] & visible[:, :-1]).T
+        return cls(grid.float().to(device), both.to(device))
+
+
 def tracking_loss(
-    x0_pred: torch.Tensor, tracks: Tracks, *, sampling: str = "bilinear", reduction: str = "visible"
+    x0_pred: torch.Tensor, tracks: Tracks | Followed, *, sampling: str = "bilinear", reduction: str = "visible"
 ) -> torch.Tensor:
     """Penalise x0 predictions that change along a tracked point.                                  (DeT, eq. 4)
 
@@ -33,25 +57,23 @@ def tracking_loss(
         min(V(t+1), V(t)). The released code masks with V(t+1) alone; we follow the paper.
     Args:
         x0_pred: (B, C, T, H, W), any float dtype; reduced in float32. Its T is the number of latent frames.
+        tracks: or what `Followed.of` made of them once for this size.
         sampling: "bilinear" reads between cells; "nearest" reads the cell a point falls into, as in the released code.
         reduction: "visible" divides by the number of counted pairs; "all" by the number of all pairs, as the released
             code does. Both are means over channels as well, so that they agree where every point is visible.
     Returns: () float32; 0 (with a gradient) if no pair counts.
     """
-    batch, channels, frames, height, width = x0_pred.shape
-    points, visible = tracks.to_grid(frames, height, width)  # (N, T, 2) in cells, (N, T)
-    points, visible = points.to(x0_pred.device), visible.to(x0_pred.device)
-    scale = torch.tensor([width, height], device=points.device, dtype=points.dtype)
-    grid = (points.transpose(0, 1) / scale * 2 - 1)[:, None]  # (T, 1, N, 2) in [-1, 1], cell edges at the ends
+    if isinstance(tracks, Tracks):
+        tracks = Followed.of(tracks, x0_pred.shape, x0_pred.device)
+    batch, _, frames, _, _ = x0_pred.shape
     per_frame = x0_pred.float().transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
     features = F.grid_sample(
-        per_frame, grid.float().repeat(batch, 1, 1, 1), mode=sampling, padding_mode="border", align_corners=False
+        per_frame, tracks.grid.repeat(batch, 1, 1, 1), mode=sampling, padding_mode="border", align_corners=False
     )
     features = features[:, :, 0].unflatten(0, (batch, frames))  # (B, T, C, N)
-    both = (visible[:, 1:] & visible[:, :-1]).T  # (T-1, N)
-    change = (features[:, 1:] - features[:, :-1]).square().mean(2) * both
+    change = (features[:, 1:] - features[:, :-1]).square().mean(2) * tracks.both
     if reduction == "visible":
-        return change.sum() / (batch * both.sum()).clamp(min=1)
+        return change.sum() / (batch * tracks.both.sum()).clamp(min=1)
     if reduction == "all":
-        return change.sum() / max(1, batch * both.numel())
+        return change.sum() / max(1, batch * tracks.both.numel())
     raise ValueError(f'reduction is "visible" or "all", not {reduction!r}')

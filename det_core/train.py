@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
 
 from .adapter import MotionAdapter
+from .checkpointing import POLICIES
 from .denoiser import Condition, Denoiser
 from .dit import DiTSpec
-from .losses import denoising_loss, tracking_loss
+from .losses import Followed, denoising_loss, tracking_loss
+from .memory import choose_policy
+from .not_finite import first_bad_block
 from .tracks import Tracks
+from .train_run import NonFiniteLoss, TrainingRun, TrainResult
 from .train_state import TrainState
+from .views import View, training_views
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,16 @@ class TrainConfig:
     mid_dim: int | None = None  # of the temporal kernels; None: the base model's paper value
     kernel_size: int | None = None  # latent frames; None: the base model's paper value
     bf16: bool = False  # compute under bfloat16 autocast; adapter and optimiser stay float32
+    scale: float = 1.0  # of the latents against the size that is sampled; their tokens stand where the full size's do
+    frame_window: int | None = None  # latent frames a step looks at, consecutive, at random; None: all
+    train_down: bool = True  # False leaves the down projections as drawn; only the up projections learn
+    checkpoint: str = "auto"  # what blocks keep for backward: none, attention, full; auto: the fastest that fits
 
     def __post_init__(self):
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"the training scale lies above 0 and at most at 1, got {self.scale:g}")
+        if self.checkpoint not in ("auto", *POLICIES):
+            raise ValueError(f'checkpoint is one of auto, {", ".join(POLICIES)}; got "{self.checkpoint}"')
         if self.steps < 1 or self.batch < 1:
             raise ValueError(
                 f"training needs at least 1 step and a batch of 1; got {self.steps} steps, batch {self.batch}"
@@ -50,42 +64,6 @@ class TrainConfig:
         """The paper's settings for the base model `spec`, with some of them changed."""
         shared = ("steps", "lr", "weight_decay", "warmup", "decay", "batch", "mid_dim", "kernel_size")
         return cls(**{**{name: getattr(spec.defaults, name) for name in shared}, **changes})
-
-
-class NonFiniteLoss(ValueError):
-    """A loss became NaN or infinite; `run` holds everything up to the last good step."""
-
-    def __init__(self, message: str, run: TrainingRun):
-        super().__init__(message)
-        self.run = run
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    adapter: nn.Module
-    losses: dict[str, list[float]]  # per step: "denoising", "tracking" (NaN at steps whose noise is too high), "total"
-    state: TrainState
-
-
-@dataclass
-class TrainingRun:
-    """A training in progress. It is whole after every step: what is read from it is always a completed step."""
-
-    adapter: nn.Module
-    config: TrainConfig
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    source: str  # fingerprint of what is learned: latents, condition, tracks
-    step: int = 0
-    losses: dict[str, list[float]] = field(default_factory=dict)
-
-    def state(self) -> TrainState:
-        """A copy of everything that resuming needs."""
-        settings = {**asdict(self.config), "source": self.source}
-        return TrainState.capture(self.adapter, self.optimizer, self.generator, self.step, self.losses, settings)
-
-    def result(self) -> TrainResult:
-        return TrainResult(self.adapter, self.losses, self.state())
 
 
 OnStep = Callable[[TrainingRun, dict[str, float]], None]
@@ -108,7 +86,8 @@ def train_motion_adapter(
     would otherwise have to learn.
 
     Args:
-        latents: (1, C, T, H, W) of the source in the model's space; the VAE's mode or a sample.
+        latents: (1, C, T, H, W) of the source in the model's space; the VAE's mode or a sample. With a `config.scale`
+            below 1, of the source at that scale (`views.scaled_frames`).
         cond: the encoded caption of the source, batch 1.
         tracks: foreground tracks of the source; None trains without the tracking loss.
         on_step: called after each completed step with the run and that step's losses; may raise to stop. The run it got
@@ -118,6 +97,8 @@ def train_motion_adapter(
     """
     generator = torch.Generator().manual_seed(config.seed)
     adapter = MotionAdapter.create(denoiser.spec, config.mid_dim, config.kernel_size, generator=generator)
+    for kernel in adapter.blocks.values():
+        kernel.down.requires_grad_(config.train_down)
     return fit(denoiser, adapter.to(denoiser.device), latents, cond, tracks, config, on_step=on_step, resume=resume)
 
 
@@ -137,38 +118,58 @@ def fit(
 
     `loss` replaces DeT's: one draw from the run's generator to the named terms of a step, "total" among them.
     """
-    draw = loss or (lambda generator: _losses(denoiser, latents, cond, tracks, config, generator))
+    draw = loss or _drawn_from_views(denoiser, latents, cond, tracks, config)
     parameters = [p for p in adapter.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.lr, betas=config.betas, eps=1e-8, weight_decay=config.weight_decay
+        parameters,
+        lr=config.lr,
+        betas=config.betas,
+        eps=1e-8,
+        weight_decay=config.weight_decay,
+        fused=_fused(parameters),
     )
     generator = torch.Generator().manual_seed(config.seed + 1)
-    run = TrainingRun(adapter, config, optimizer, generator, _fingerprint(latents, cond, tracks))
+    source = _fingerprint(latents, cond, tracks)
+    run = TrainingRun(adapter, config, optimizer, generator, source, lag=int(denoiser.device.type == "cuda"))
     if resume is not None:
-        settings = {**asdict(config), "source": run.source}
-        run.step, run.losses = resume.restore(
-            adapter, optimizer, generator, settings, free=() if config.decay else ("steps",)
-        )
-    with denoiser.attached(adapter), torch.enable_grad():
-        while run.step < config.steps:
-            terms = draw(run.generator)
-            _check_finite(terms, run)
-            optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise NonFiniteLoss(
-                    f"the gradient became {norm.item()} at step {run.step + 1}; lower the learning rate", run
-                )
-            optimizer.param_groups[0]["lr"] = config.lr * _lr_factor(config, run.step)
-            optimizer.step()
-            values = {name: value.item() for name, value in terms.items()}
-            for name, value in values.items():
-                run.losses.setdefault(name, []).append(value)
-            run.step += 1
-            if on_step is not None:
-                on_step(run, values)
+        # A state says nothing of settings that came after it: it was made with their defaults.
+        resume = replace(resume, config={**asdict(TrainConfig()), **resume.config})
+        free = ("checkpoint",) if config.decay else ("checkpoint", "steps")
+        run.restore(resume, {**asdict(config), "source": source}, free)
+    with _checkpointing(denoiser, adapter, latents, config), denoiser.attached(adapter), torch.enable_grad():
+        try:
+            while run.step < config.steps:
+                terms = draw(run.generator)
+                optimizer.zero_grad(set_to_none=True)
+                terms["total"].backward()
+                norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+                optimizer.param_groups[0]["lr"] = config.lr * _lr_factor(config, run.step)
+                newest = run.complete(terms, norm)
+                if on_step is not None:
+                    on_step(run, newest)
+            run.finish()
+        except NonFiniteLoss as error:
+            where = first_bad_block(denoiser.transformer, denoiser.spec, lambda: run.again(draw))
+            raise NonFiniteLoss(f"{error} {where}", run) from None
     return run.result()
+
+
+def _fused(parameters: list[nn.Parameter]) -> bool:
+    """Whether torch has AdamW as one kernel for these parameters."""
+    return all(p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def _checkpointing(
+    denoiser: Denoiser, adapter: nn.Module, latents: torch.Tensor, config: TrainConfig
+) -> AbstractContextManager:
+    """The checkpointing that was asked for, or that memory asks for; a denoiser without `checkpointed` has its own."""
+    if not hasattr(denoiser, "checkpointed"):
+        return nullcontext()
+    if config.checkpoint != "auto":
+        return denoiser.checkpointed(config.checkpoint)
+    frames = config.frame_window or latents.shape[2]
+    shape = torch.Size((*latents.shape[:2], frames, *latents.shape[3:]))
+    return denoiser.checkpointed(choose_policy(denoiser, adapter, shape, config))
 
 
 def _fingerprint(latents: torch.Tensor, cond: Condition, tracks: Tracks | None) -> str:
@@ -185,41 +186,65 @@ def _lr_factor(config: TrainConfig, step: int) -> float:
     return rise * ((config.steps - step) / config.steps if config.decay else 1.0)
 
 
+def _drawn_from_views(
+    denoiser: Denoiser, latents: torch.Tensor, cond: Condition, tracks: Tracks | None, config: TrainConfig
+) -> DrawLoss:
+    views = training_views(
+        denoiser.spec, latents.to(denoiser.device), tracks, scale=config.scale, frame_window=config.frame_window
+    )
+    with views[0].placed(denoiser):
+        pass  # a model that cannot do this says so now
+    followed = [
+        Followed.of(view.tracks, view.latents.shape, denoiser.device)
+        if view.tracks and config.tracking_weight
+        else None
+        for view in views
+    ]
+
+    def draw(generator: torch.Generator) -> dict[str, torch.Tensor]:
+        index = int(torch.randint(len(views), (), generator=generator)) if len(views) > 1 else 0
+        return _losses(denoiser, views[index], followed[index], cond, config, generator)
+
+    return draw
+
+
 def _losses(
     denoiser: Denoiser,
-    latents: torch.Tensor,
+    view: View,
+    followed: Followed | None,
     cond: Condition,
-    tracks: Tracks | None,
     config: TrainConfig,
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
-    """One draw of noise and time, one forward, the named terms of eq. 5 and their weighted sum."""
-    x0 = latents.to(denoiser.device).expand(config.batch, *latents.shape[1:])
+    """One draw of noise and time, one forward, the named terms of eq. 5 and their weighted sum. On a GPU nothing here
+    waits for the device."""
+    x0 = view.latents.expand(config.batch, *view.latents.shape[1:])
     cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in cond.items()}
     t = denoiser.sample_t(config.batch, generator, config.timestep_power)
-    noise = torch.randn(x0.shape, generator=generator).to(x0)
-    with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.bf16):
+    # The released code tracks only where the noise is low enough (t <= 400): above it, x0 predictions are too blurred.
+    low_noise = denoiser.tracked(t).nonzero().flatten()
+    t, low_noise = _sent(t, x0.device), _sent(low_noise, x0.device)
+    noise = _sent(torch.randn(x0.shape, generator=generator, pin_memory=x0.is_cuda), x0.device).to(x0)
+    with view.placed(denoiser), torch.autocast(x0.device.type, torch.bfloat16, enabled=config.bf16):
         x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, cond)
     terms = {"denoising": denoising_loss(x0_pred, x0, denoiser.loss_weight(t))}
     total = config.denoising_weight * terms["denoising"]
-    # The released code tracks only where the noise is low enough (t <= 400): above it, x0 predictions are too blurred.
-    low_noise = denoiser.tracked(t)
-    if tracks is not None and config.tracking_weight and low_noise.any():
+    if followed is not None and len(low_noise):
         tracked = tracking_loss(
-            x0_pred[low_noise], tracks, sampling=config.tracking_sampling, reduction=config.tracking_reduction
+            x0_pred.index_select(0, low_noise),
+            followed,
+            sampling=config.tracking_sampling,
+            reduction=config.tracking_reduction,
         )
         terms["tracking"] = tracked
-        total = total + config.tracking_weight * tracked * low_noise.float().mean()
+        total = total + config.tracking_weight * tracked * (len(low_noise) / config.batch)
     else:
-        terms["tracking"] = torch.tensor(float("nan"))
+        terms["tracking"] = torch.full_like(terms["denoising"], float("nan"), requires_grad=False)
     return {**terms, "total": total}
 
 
-def _check_finite(terms: dict[str, torch.Tensor], run: TrainingRun) -> None:
-    for name, value in terms.items():
-        if value.requires_grad and not torch.isfinite(value):
-            raise NonFiniteLoss(
-                f"the {name} loss became {value.item()} at step {run.step + 1}; "
-                f"the last good step ({run.step}) is kept. Lower the learning rate or train in float32.",
-                run,
-            )
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`, without waiting for what runs there."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -29,16 +29,21 @@ class TrainState:
         cls,
         adapter: nn.Module,
         optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
+        random: torch.Tensor,
         step: int,
         losses: dict[str, list[float]],
         config: dict,
     ) -> TrainState:
-        """Copy a run's state to the CPU. `config` is what must be the same for resuming, of plain values."""
+        """Copy a run's state to the CPU.
+
+        Args:
+            random: state of the run's generator after its last step.
+            config: what must be the same for resuming, of plain values.
+        """
         tensors = {f"adapter.{name}": p for name, p in adapter.named_parameters()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()})
-        tensors["generator"] = generator.get_state()
+        tensors["generator"] = random
         copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
         return cls(copies, step, {name: list(values) for name, values in losses.items()}, _plain(config))
 

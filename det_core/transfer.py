@@ -22,6 +22,7 @@ from .subject import QUERY_POINTS, subject_points, track_subject
 from .tracks import Tracks, sample_query_points
 from .train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
 from .train_state import TrainState
+from .views import scaled_frames
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ def train_on(
     The state is written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of
     `on_step`), once more at the last completed step.
     """
-    latents = model.encode_video(source.pixels)
+    latents = model.encode_video(scaled_frames(source.pixels, model.denoiser.spec, config.scale))
     cond = model.encode_prompts([caption])
     state_file = state_path(path)
     earlier = TrainState.load(state_file) if resume and state_file.exists() else None

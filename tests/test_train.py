@@ -171,3 +171,163 @@ def test_resuming_with_another_source_is_refused(denoiser, job):
     state = train_motion_adapter(denoiser, latents, cond, tracks, small(steps=2)).state
     with pytest.raises(ValueError, match="source"):
         train_motion_adapter(denoiser, latents + 1, cond, tracks, small(), resume=state)
+
+
+def test_a_fixed_down_projection_stays_as_drawn_and_resumes(denoiser, job):
+    config = small(train_down=False)
+    whole = train_motion_adapter(denoiser, *job, config)
+    drawn = train_motion_adapter(denoiser, *job, small(steps=1, lr=0.0)).adapter
+    for kernel, untrained in zip(whole.adapter.blocks.values(), drawn.blocks.values(), strict=True):
+        assert torch.equal(kernel.down.weight, untrained.down.weight)
+        assert kernel.down.weight.grad is None and kernel.up.weight.abs().max() > 0
+    resumed = train_motion_adapter(denoiser, *job, config, resume=_stopped_at(denoiser, job, config, 3))
+    assert equal(whole.adapter, resumed.adapter)
+
+
+def _stopped_at(denoiser, job, config, step):
+    states = []
+
+    def keep(run, _losses):
+        if run.step == step:
+            states.append(run.state())
+
+    train_motion_adapter(denoiser, *job, config, on_step=keep)
+    return states[0]
+
+
+def test_a_window_of_all_frames_is_the_whole_clip(denoiser, job):
+    whole = train_motion_adapter(denoiser, *job, small())
+    assert equal(whole.adapter, train_motion_adapter(denoiser, *job, small(frame_window=FRAMES)).adapter)
+
+
+def test_training_on_windows_resumes_bit_exactly_and_differs_from_the_whole_clip(denoiser, job):
+    config = small(frame_window=3)
+    windows = train_motion_adapter(denoiser, *job, config)
+    assert not equal(windows.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+    resumed = train_motion_adapter(denoiser, *job, config, resume=_stopped_at(denoiser, job, config, 2))
+    assert equal(windows.adapter, resumed.adapter)
+
+
+def test_scale_changes_the_positions_that_the_model_sees(denoiser, job):
+    full, reduced = (train_motion_adapter(denoiser, *job, small(steps=2, scale=s)) for s in (1.0, 0.5))
+    assert full.losses["total"] != reduced.losses["total"]
+
+
+@pytest.mark.parametrize("window", [1, 6])
+def test_a_window_that_does_not_fit_is_refused(denoiser, job, window):
+    with pytest.raises(ValueError, match=f"a window of {window} latent frames does not fit a clip of 5: choose 2 to 5"):
+        train_motion_adapter(denoiser, *job, small(frame_window=window))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1.5])
+def test_an_impossible_scale_is_refused(scale):
+    with pytest.raises(ValueError, match="the training scale lies above 0 and at most at 1"):
+        TrainConfig(scale=scale)
+
+
+def test_a_state_from_before_a_setting_existed_resumes(denoiser, job):
+    state = _stopped_at(denoiser, job, small(), 2)
+    for name in ("scale", "frame_window", "train_down"):
+        del state.config[name]
+    resumed = train_motion_adapter(denoiser, *job, small(), resume=state)
+    assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+    with pytest.raises(ValueError, match="train_down True -> False"):
+        train_motion_adapter(denoiser, *job, small(train_down=False), resume=state)
+
+
+@pytest.mark.parametrize("policy", ["attention", "full"])
+def test_every_checkpointing_gives_the_same_adapter(denoiser, job, policy):
+    expected = train_motion_adapter(denoiser, *job, small(steps=3, checkpoint="none"))
+    found = train_motion_adapter(denoiser, *job, small(steps=3, checkpoint=policy))
+    assert equal(found.adapter, expected.adapter)
+    assert not any("forward" in m.__dict__ for m in denoiser.transformer.modules())
+
+
+def test_checkpointing_may_change_on_resume(denoiser, job):
+    state = _stopped_at(denoiser, job, small(checkpoint="full"), 2)
+    resumed = train_motion_adapter(denoiser, *job, small(checkpoint="none"), resume=state)
+    assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+    with pytest.raises(ValueError, match='checkpoint is one of auto, none, attention, full; got "some"'):
+        TrainConfig(checkpoint="some")
+
+
+def test_a_run_stopped_in_the_middle_of_a_step_resumes_bit_exactly(denoiser, job):
+    """The step that failed has already drawn its noise: the state must not have."""
+    runs, calls = [], []
+    predict = denoiser.predict_x0
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    denoiser.predict_x0 = failing
+    with pytest.raises(KeyboardInterrupt):
+        train_motion_adapter(denoiser, *job, small(), on_step=lambda run, _losses: runs.append(run))
+    denoiser.predict_x0 = predict
+    state = runs[-1].state()
+    assert state.step == 3
+    whole, resumed = (train_motion_adapter(denoiser, *job, small(), resume=s) for s in (None, state))
+    assert equal(whole.adapter, resumed.adapter)
+    assert all(torch.equal(resumed.state.tensors[k], v) for k, v in whole.state.tensors.items())
+
+
+@pytest.fixture
+def lagging(monkeypatch):
+    """Numbers are read a step late, as on a GPU."""
+    from det_core import train
+
+    made = train.TrainingRun
+    monkeypatch.setattr(train, "TrainingRun", lambda *args, lag: made(*args, lag=1))
+
+
+def test_reading_losses_late_changes_nothing(denoiser, job, request):
+    at_once = train_motion_adapter(denoiser, *job, small())
+    request.getfixturevalue("lagging")
+    known = []
+    late = train_motion_adapter(
+        denoiser, *job, small(), on_step=lambda run, _losses: known.append(len(run.losses["total"]))
+    )
+    assert known == [1, 1, 2, 3, 4, 5]
+    assert equal(late.adapter, at_once.adapter)
+    assert [repr(v) for v in late.losses["total"]] == [repr(v) for v in at_once.losses["total"]]
+    state = _stopped_at(denoiser, job, small(), 3)
+    assert len(state.losses["total"]) == state.step == 3, "a state is always complete"
+    assert equal(train_motion_adapter(denoiser, *job, small(), resume=state).adapter, at_once.adapter)
+
+
+@pytest.mark.usefixtures("lagging")
+def test_a_nan_that_is_seen_late_leaves_the_last_good_step(denoiser, job):
+    latents, cond, tracks = job
+    kept = []
+
+    def poison(run, _losses):
+        kept.append(weights(run.adapter))
+        if run.step == 2:
+            cond["encoder_hidden_states"][:] = float("nan")
+
+    with pytest.raises(NonFiniteLoss, match=r"the denoising loss became nan at step 3; .* \(2\) is kept") as error:
+        train_motion_adapter(denoiser, latents, cond, tracks, small(), on_step=poison)
+    run = error.value.run
+    assert len(kept) == 3, "step 3 was reported before its numbers arrived"
+    assert run.step == len(run.losses["total"]) == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(run.adapter), kept[1], strict=True))
+    cond["encoder_hidden_states"].normal_(generator=torch.Generator().manual_seed(1))
+    state = run.state()
+    assert state.step == 2 and all(v.isfinite().all() for v in state.tensors.values())
+
+
+@pytest.mark.parametrize("block", [0, 2])
+def test_a_nan_names_the_block_it_comes_from(denoiser, job, block):
+    broken = denoiser.transformer.transformer_blocks[block].ff.net[2].weight
+    with torch.no_grad():
+        broken[0, 0] = float("inf")
+    with pytest.raises(NonFiniteLoss, match=rf"at step 1; .* It first appears in block {block} of 3\."):
+        train_motion_adapter(denoiser, *job, small())
+
+
+def test_a_nan_in_the_conditioning_is_not_blamed_on_a_block(denoiser, job):
+    job[1]["encoder_hidden_states"][:] = float("nan")
+    with pytest.raises(NonFiniteLoss, match=r"It first appears in the input of block 0 of 3\."):
+        train_motion_adapter(denoiser, *job, small())

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from det_core.kernels.reference import temporal_conv_reference
+
 FAMILIES = ("cogvideox", "hunyuan_video", "wan", "ltx")
 LATENT_CHANNELS = {"cogvideox": 4, "hunyuan_video": 4, "wan": 4, "ltx": 8}
 TEXT_WIDTH, TEXT_LENGTH = 16, 5
@@ -121,10 +123,4 @@ def filled_adapter(model: nn.Module, seed: int = 2, kernel_size: int = 3, mid_di
 
 def conv_reference(kernel: nn.Module, x: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
     """The definition of a temporal kernel: two convolutions over time at every place, with a GELU between."""
-    time, height, width = grid
-    batch, _, dim = x.shape
-    half = kernel.kernel_size // 2
-    series = x.reshape(batch, time, height * width, dim).permute(0, 2, 3, 1).reshape(-1, dim, time)
-    hidden = nn.functional.gelu(nn.functional.conv1d(series, kernel.down.weight, padding=half))
-    out = nn.functional.conv1d(hidden, kernel.up.weight, padding=half)
-    return out.reshape(batch, height * width, dim, time).permute(0, 3, 1, 2).reshape(batch, -1, dim)
+    return temporal_conv_reference(x, kernel.down.weight, kernel.up.weight, grid)

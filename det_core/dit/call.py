@@ -18,7 +18,7 @@ def call_diffusers(
 ) -> torch.Tensor:
     """The velocity (B, C, T, H, W) that `transformer` predicts for latents `x_t` of that shape at times `t` (B,)."""
     if spec.name in ("cogvideox", "embedded"):
-        rotary = cogvideox_rotary(transformer, x_t.shape[2:])
+        rotary = cogvideox_rotary(transformer, x_t.shape[2:], x_t.device)
         out = transformer(x_t.transpose(1, 2), timestep=t, image_rotary_emb=rotary, return_dict=False, **cond)[0]
         return out.transpose(1, 2)
     if spec.name == "hunyuan_video":
@@ -46,7 +46,7 @@ def call_diffusers(
 
 
 def cogvideox_rotary(
-    transformer: nn.Module, latent_grid: tuple[int, int, int]
+    transformer: nn.Module, latent_grid: tuple[int, int, int], device: torch.device | None = None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """CogVideoX's rotary table (cos, sin) for latents (T, H, W), each (tokens, head width); None where it has none.
 
@@ -61,7 +61,7 @@ def cogvideox_rotary(
     patch = config.patch_size
     grid = (height // patch, width // patch)
     base_height, base_width = config.sample_height // patch, config.sample_width // patch
-    device = next(transformer.parameters()).device
+    device = next(transformer.parameters()).device if device is None else device
     if config.patch_size_t is None:
         region = resize_crop_region(grid, (base_height, base_width))
         return get_3d_rotary_pos_embed(config.attention_head_dim, region, grid, frames, device=device)
