@@ -261,10 +261,12 @@ def test_a_model_with_another_attention_is_named():
 def test_the_picture_shows_every_head():
     temporal = torch.tensor([[8.0, 1.0], [0.125, 1.0], [1.0, 1.0]])
     picture = draw_heads(HeadMap("wan", torch.ones(3, 2), temporal, "code"))
-    from det_core.fym.head_picture import CELL, HEADER, MARGIN, SPATIAL, TEMPORAL
+    from det_core.fym.head_picture import HEADER, MARGIN, SPATIAL, TEMPORAL, cell_size
+
+    size = cell_size(3)
 
     def cell(block, head):
-        return picture.getpixel((MARGIN + block * CELL + 2, HEADER + head * CELL + 2))
+        return picture.getpixel((MARGIN + block * size + 2, HEADER + head * size + 2))
 
     assert cell(0, 0) == TEMPORAL and cell(1, 0) == SPATIAL
     assert min(cell(2, 1)) > 240, "a head without preference is pale"

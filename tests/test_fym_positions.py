@@ -6,8 +6,8 @@ from tiny_dits import build, call_for
 
 from det_core.denoiser import DiffusersDenoiser
 from det_core.dit import spec_for
-from det_core.fym.positions import frame_positions
-from det_core.fym.sparse import sparse_clips, sparse_latents, sparse_sets, still_examples
+from det_core.dit.positions import token_positions
+from det_core.fym.sparse import sparse_clips, sparse_count, sparse_latents, sparse_sets, still_examples
 from det_core.tiny.model import build_scheduler, build_transformer
 
 FAMILIES = ("cogvideox", "hunyuan_video", "wan")
@@ -23,7 +23,7 @@ def rope_seen(family, model, frames, positions):
         seen["rope"] = kwargs.get("image_rotary_emb") or args[3]
 
     hook = block.register_forward_pre_hook(look, with_kwargs=True)
-    with torch.no_grad(), frame_positions(model, positions):
+    with torch.no_grad(), token_positions(model, positions):
         call(model)
     hook.remove()
     return torch.stack([t.reshape(call.grid[0], -1, t.shape[-1]) for t in seen["rope"]])
@@ -72,10 +72,10 @@ def test_scale_one_is_bit_identical_and_the_model_comes_back(family):
 
     with torch.no_grad():
         plain = run()
-        for same in (None, (0, 1, 2), [0.0, 1.0, 2.0]):
-            with frame_positions(model, same):
-                assert torch.equal(plain, run())
-        with frame_positions(model, [0.0, 4.0, 8.0]):
+        (whole,) = sparse_latents(torch.zeros(1, 4, 3, 2, 2), 3)
+        with token_positions(model, whole.positions):
+            assert torch.equal(plain, run())
+        with token_positions(model, [0.0, 4.0, 8.0]):
             assert not torch.equal(plain, run())
         assert torch.equal(plain, run())
         assert not [name for name, module in model.named_modules() if "forward" in module.__dict__]
@@ -93,7 +93,7 @@ def test_absolute_positions_are_a_slice_too(size):
         whole = model.patch_embed(text, video)[:, 8:].unflatten(1, (frames, -1))
         seen = {}
         hook = model.patch_embed.register_forward_hook(lambda m, a, out: seen.update(out=out))
-        with frame_positions(model, [float(p) for p in picked]):
+        with token_positions(model, [float(p) for p in picked]):
             model(video[:, picked], text, timestep=torch.tensor([3]), return_dict=False)
         hook.remove()
     found = seen["out"][:, 8:].unflatten(1, (3, -1))
@@ -112,9 +112,9 @@ def test_temporal_patches_stand_at_the_time_of_their_first_latent_frame():
 def test_positions_that_do_not_fit_are_refused():
     model = build("wan")
     call = call_for("wan", model, (3, 4, 6))
-    with pytest.raises(ValueError, match="2 time steps, but the video has 3"), frame_positions(model, [0.0, 5.0]):
+    with pytest.raises(ValueError, match="2 time steps .*but the video has 3"), token_positions(model, [0.0, 5.0]):
         call(model)
-    with pytest.raises(ValueError, match="ltx .* cannot be stretched"), frame_positions(build("ltx"), [0.0, 5.0]):
+    with pytest.raises(ValueError, match="ltx .* cannot be set"), token_positions(build("ltx"), [0.0, 5.0]):
         pass
 
 
@@ -127,6 +127,11 @@ def test_strided_sets_together_show_every_frame_at_its_own_time(total, count):
         assert len(set(torch.tensor(s.frames).diff().tolist())) == 1
     if count == total:
         assert len(sets) == 1
+
+
+def test_how_many_frames_if_nothing_is_said():
+    assert [sparse_count(total) for total in (2, 5, 9, 13, 21, 42)] == [2, 3, 3, 3, 5, 10]
+    assert [sparse_count(total, 2) for total in (4, 13, 22)] == [4, 4, 6]
 
 
 def test_the_other_spacings_are_those_of_the_formulas():

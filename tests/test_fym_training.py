@@ -1,5 +1,7 @@
 """The two stages: losses by their formulas, groups that stay apart, resume, what is learned and what is left alone."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from tiny_dits import build, call_for
@@ -158,18 +160,19 @@ def test_the_frozen_stage_acts_while_the_other_learns(denoiser, clip):
     assert first_loss(spatial) != first_loss(None)
 
 
-def test_every_example_is_seen_at_its_own_positions(denoiser, clip):
+def test_every_example_is_seen_at_its_own_positions(denoiser, clip, monkeypatch):
     latents, cond = clip
     examples, seen = sparse_latents(latents, 3), []
-    from contextlib import nullcontext
 
     def at_positions(positions):
         seen.append(positions)
         return nullcontext()
 
+    monkeypatch.setattr(denoiser, "at_positions", at_positions)
+
     settings = config(steps=12)
     lora = group_lora(denoiser.transformer, HEAD_MAP, "temporal", settings)
-    train_lora(denoiser, lora, examples, cond, settings, at_positions=at_positions)
+    train_lora(denoiser, lora, examples, cond, settings)
     assert set(seen) == {e.positions for e in examples} and len(seen) == 12
 
 

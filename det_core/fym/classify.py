@@ -1,9 +1,9 @@
-"""Classify the heads of a diffusers transformer on the source video: noise it, run the model, watch its attention."""
+"""Classify the heads of a model on the source video: noise it, run the model, watch its attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..attach import overridden
 from ..baselines.projections import head_count, video_slice
-from ..denoiser import Condition, DiffusersDenoiser
+from ..denoiser import Condition, Denoiser
 from ..dit import DiTSpec, spec_for, unwrapped
 from .head_scores import HeadScores
 from .heads import HeadMap
@@ -20,7 +20,7 @@ from .heads import HeadMap
 
 @torch.no_grad()
 def classify_heads(
-    denoiser: DiffusersDenoiser,
+    denoiser: Denoiser,
     latents: torch.Tensor,
     cond: Condition,
     *,
@@ -29,6 +29,8 @@ def classify_heads(
     rows: int = 256,
     rule: str = "balanced",
     seed: int = 0,
+    watch: Callable[[HeadScores], AbstractContextManager] | None = None,
+    on_draw: Callable[[int, int], None] | None = None,
 ) -> HeadMap:
     """Score every head of every block on a noised source video.                 (Follow-Your-Motion, first stage)
 
@@ -40,6 +42,9 @@ def classify_heads(
         t: noise level, 0 (clean) to 1000 (noise).
         draws: forwards of the model, each with its own noise.
         rows: query rows a block and draw; each draw reads other ones.
+        watch: context in which forwards add their attention to the scores it is given; None for a diffusers
+            transformer (`watched_attention`).
+        on_draw: called as on_draw(done, total) after each forward; may raise to stop.
     Raises: ValueError if the video has a single frame, or if the model's attention cannot be read head by head.
     """
     transformer = unwrapped(denoiser.transformer)
@@ -48,11 +53,13 @@ def classify_heads(
     scores = HeadScores(spec.num_blocks, head_count(transformer, spec), grid, rows, rows_generator)
     x0 = latents.to(denoiser.device)
     time = torch.full((1,), t, device=denoiser.device)
-    with watched_attention(transformer, scores):
-        for _ in range(draws):
+    with watch(scores) if watch else watched_attention(transformer, scores):
+        for draw in range(draws):
             noise = torch.randn(x0.shape, generator=generator).to(x0)
-            denoiser.predict_velocity(denoiser.add_noise(x0, noise, time), time, cond)
+            denoiser.predict_x0(denoiser.add_noise(x0, noise, time), time, cond)
             scores.draw_rows()
+            if on_draw is not None:
+                on_draw(draw + 1, draws)
     return scores.map(spec.name, rule)
 
 

@@ -56,10 +56,16 @@ def sparse_sets(total: int, count: int, spacing: str = "stride") -> list[FrameSe
     return sets
 
 
+def sparse_count(total: int, patch: int = 1) -> int:
+    """How many of `total` latent frames a step looks at if nothing is said: the paper's share, 17 of 81 pixel frames or
+    5 of 21 latent ones, and at least 3. A multiple of `patch`, the latent frames of one token."""
+    return min(total, -(-max(3, round(total * 5 / 21)) // patch) * patch)
+
+
 def sparse_latents(latents: torch.Tensor, count: int, spacing: str = "stride") -> list[Example]:
     """Sparse sets of latent frames, picked from the encoded clip (1, C, T, H, W): no further encoding."""
     sets = sparse_sets(latents.shape[2], count, spacing)
-    return [Example(latents[:, :, list(s.frames)], s.positions) for s in sets]
+    return [_placed(latents[:, :, list(s.frames)], s.positions) for s in sets]
 
 
 def sparse_clips(
@@ -91,7 +97,7 @@ def sparse_clips(
         sets if len(sets) <= starts else [sets[round(i * (len(sets) - 1) / max(1, starts - 1))] for i in range(starts)]
     )
     return [
-        Example(encode(frames[list(s.frames)]), tuple(p / compression for p in s.positions[::compression]))
+        _placed(encode(frames[list(s.frames)]), tuple(p / compression for p in s.positions[::compression]))
         for s in chosen
     ]
 
@@ -99,3 +105,8 @@ def sparse_clips(
 def still_examples(encode: Encode, frames: torch.Tensor) -> list[Example]:
     """Every frame (of (T, H, W, 3)) encoded alone, as a video of one frame: what the spatial stage learns from."""
     return [Example(encode(frame[None])) for frame in frames]
+
+
+def _placed(latents: torch.Tensor, positions: tuple[float, ...]) -> Example:
+    """An example at these positions; 0, 1, 2, ... are the model's own and leave it untouched, bit for bit."""
+    return Example(latents, None if positions == tuple(map(float, range(len(positions)))) else positions)

@@ -12,37 +12,45 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import time
 from pathlib import Path
 from statistics import mean, median
 
 import torch
-from study_embedded import study_clip, write
 
-from det_core.denoiser import DiffusersDenoiser
-from det_core.fym.classify import classify_heads
-from det_core.fym.heads import RULES, HeadMap
-from det_core.fym.sparse import Example, sparse_latents
-from det_core.fym.train import LoRAConfig, group_lora, train_lora
-from det_core.tiny.base_model import EmbeddedModel
-from det_core.tiny.model import TinyModel
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-SIZES = {  # width, tokens (with text, where it is in self-attention), feed-forward width
-    "CogVideoX-5B, 49x480x720": (3072, 17776, 12288),
-    "HunyuanVideo, 49x512x768": (3072, 20224, 12288),
-    "Wan 2.1 1.3B, 81x480x832": (1536, 32760, 8960),
-    "Wan 2.1 14B, 81x480x832": (5120, 32760, 13824),
+from study_source import study_clip, write  # noqa: E402
+
+from det_core.denoiser import DiffusersDenoiser  # noqa: E402
+from det_core.fym.classify import classify_heads  # noqa: E402
+from det_core.fym.heads import RULES, HeadMap  # noqa: E402
+from det_core.fym.sparse import Example, sparse_latents  # noqa: E402
+from det_core.fym.train import LoRAConfig, group_lora, train_lora  # noqa: E402
+from det_core.tiny.base_model import EmbeddedModel  # noqa: E402
+from det_core.tiny.model import TinyModel  # noqa: E402
+
+SIZES = {  # blocks, width, tokens (with text, where it is in self-attention), feed-forward width
+    "CogVideoX-5B, 49x480x720": (42, 3072, 17776, 12288),
+    "HunyuanVideo, 49x512x768": (60, 3072, 20224, 12288),
+    "Wan 2.1 1.3B, 81x480x832": (30, 1536, 32760, 8960),
+    "Wan 2.1 14B, 81x480x832": (40, 5120, 32760, 13824),
 }
 
 
-def reading_share(width: int, tokens: int, feed_forward: int, rows: int = 256) -> float:
-    """Multiply-adds of reading one block's heads over those of its forward.
+def reading_cost(blocks: int, width: int, tokens: int, feed_forward: int, rows: int = 256) -> dict[str, float]:
+    """Floating-point operations (two a multiply-add) of reading all heads, and of the forward that it rides on.
 
     The forward is projections, attention and MLP; Wan's cross-attention is left out, which makes the share larger.
     """
     reading = rows * tokens * width + 2 * rows * tokens * width // 64  # logits; two template sums a head of at least 64
     forward = tokens * width * (4 * width + 2 * feed_forward) + 2 * tokens**2 * width
-    return reading / forward
+    return {
+        "reading_tflop": 2e-12 * blocks * reading,
+        "forward_tflop": 2e-12 * blocks * forward,
+        "share": reading / forward,
+    }
 
 
 def agreement(model: EmbeddedModel, motions: int) -> dict:
@@ -99,6 +107,7 @@ def step_cost(width: int, heads: int, blocks: int, latent: tuple[int, int, int],
     return {
         "model": {"width": width, "heads": heads, "blocks": blocks, "latent": latent, "device": device},
         "seconds": seconds,
+        "range": {name: [min(values[1:]), max(values[1:])] for name, values in times.items()},
         "times_cheaper": seconds["all frames"] / seconds["5 sparse frames"],
     }
 
@@ -126,7 +135,7 @@ def main() -> None:
         "machine": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "reading_share": {name: reading_share(*sizes) for name, sizes in SIZES.items()},
+        "reading": {name: reading_cost(*sizes) for name, sizes in SIZES.items()},
         "rows": agreement(model, 1 if args.quick else 6),
         "training_step": cost,
     }
