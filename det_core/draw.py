@@ -1,4 +1,4 @@
-"""Pictures to look at: tracks on a video, motions over a frame, loss curves, contact sheets. Pillow only."""
+"""Pictures to look at: tracks on a video, loss curves, contact sheets. Pillow only."""
 
 import colorsys
 import math
@@ -51,31 +51,6 @@ def draw_tracks(frames: torch.Tensor, tracks: Tracks) -> torch.Tensor:
                 pen.ellipse(_box(points[n, frame], 1.1 * size), outline=(*HIDDEN, 200))
         drawn.append(np.array(Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")))
     return torch.from_numpy(np.stack(drawn))
-
-
-def overlay_paths(frame: torch.Tensor, motions: Mapping[str, Tracks]) -> Image.Image:
-    """Whole paths of several motions over one dimmed frame (H, W, 3), one colour a motion, with a legend.
-
-    A path is drawn where it is visible at both ends of a step; a dot marks its last visible point.
-    """
-    picture = _readable(as_uint8(frame).cpu())
-    picture = Image.blend(picture, Image.new("RGB", picture.size), 0.35)
-    pen, (width, height) = ImageDraw.Draw(picture), picture.size
-    size = max(1.0, min(width, height) / 240)
-    for (_, tracks), colour in zip(motions.items(), _line_colours(motions), strict=True):
-        points = (tracks.points.cpu() * torch.tensor([width, height])).numpy()
-        visible = tracks.visible.cpu().numpy()
-        for path, seen in zip(points, visible, strict=True):
-            for t in np.flatnonzero(seen[1:] & seen[:-1]):
-                pen.line([tuple(path[t]), tuple(path[t + 1])], fill=colour, width=max(1, round(size)))
-            if seen.any():
-                pen.ellipse(_box(path[np.flatnonzero(seen)[-1]], 2 * size), fill=colour, outline=(255, 255, 255))
-    font, top = _font(max(12, height // 28)), 6
-    for name, colour in zip(motions, _line_colours(motions), strict=True):
-        bottom = pen.textbbox((8, top), name, font=font)[3]
-        pen.text((8, top), name, fill=colour, font=font, stroke_width=2, stroke_fill=PAPER)
-        top = bottom + 4
-    return picture
 
 
 def loss_curve(losses: Mapping[str, Sequence[float]], width: int = 720, height: int = 400) -> Image.Image:

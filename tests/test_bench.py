@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from bench_fakes import METHODS, bench, scores, write_cases
 
+from det_core.bench import on_ray
 from det_core.bench.tables import bootstrap, mean_over_cases, paired_gain, with_leakage
 
 HERE = Path(__file__).resolve().parent
@@ -68,7 +70,8 @@ def test_a_failing_unit_is_noted_and_tried_again(data, tmp_path, caplog):
 
     run = bench(data, tmp_path / "out", lambda: broken)
     assert len(run.failed) == 6 and run.failed[0]["reason"] == "RuntimeError: out of memory"
-    assert "out of memory" in run.markdown.read_text() and len(run.results) == 42
+    line = "RuntimeError: out of memory: 6 units, the first is easy/owl, det, seed 0, 'a blue car'"
+    assert line in run.markdown.read_text() and len(run.results) == 42
     again = bench(data, tmp_path / "out")
     assert again.failed == [] and len(again.results) == 48
     assert not list((tmp_path / "out").rglob("error.json"))
@@ -93,8 +96,20 @@ def test_a_result_that_is_no_number_is_not_measured(data, tmp_path):
     assert "not measured" in run.markdown.read_text()
 
 
-def test_ray_errors_come_within_seconds(data, tmp_path):
-    pytest.importorskip("ray", reason="RAY IS NOT INSTALLED: the cluster runner is not tested")
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 400 Bad\r\n\r\n"])
+def test_whoever_is_not_ray_is_told_within_seconds(answer, monkeypatch):
+    """A port that takes connections; Ray itself tries such an address for minutes."""
+    assert on_ray.CONNECT_S <= 5  # to connect, and again to get an answer
+    monkeypatch.setattr(on_ray, "CONNECT_S", 5 if answer else 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if answer:
+            threading.Thread(target=lambda: server.accept()[0].sendall(answer), daemon=True).start()
+        with pytest.raises(ValueError, match="is no Ray cluster" if answer else f"nothing answers .* {address}"):
+            on_ray.run_groups([], Path("unused"), bench_fakes.build, address)
+
+
+def test_an_unreachable_ray_address_is_named_within_seconds(data, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,6 +118,14 @@ def test_ray_errors_come_within_seconds(data, tmp_path):
         bench(data, tmp_path / "out", ray=f"127.0.0.1:{port}")
     with pytest.raises(ValueError, match="is no address"):
         bench(data, tmp_path / "out", ray="here")
+    assert time.monotonic() - started < 10 and not (tmp_path / "out").exists()
+
+
+def test_no_ray_cluster_on_this_machine_is_said_within_seconds(data, tmp_path):
+    pytest.importorskip("ray", reason="RAY IS NOT INSTALLED: the cluster runner is not tested")
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="no Ray cluster at auto"):
+        bench(data, tmp_path / "out", ray="auto")
     assert time.monotonic() - started < 10
 
 

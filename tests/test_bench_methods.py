@@ -1,13 +1,20 @@
 """The benchmark on a model: methods, measures, cases of sprites, and the commands."""
 
 import json
+import os
+import random
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from bench_fakes import METHODS, bench, scores
 from PIL import Image
+from safetensors.torch import load_file
 
 from det_core.bench.layout import read_cases
 from det_core.tracks import Tracks
@@ -64,19 +71,21 @@ def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprite
     def build(out):
         return lambda: Methods(MethodSettings("embedded", str(out), "cpu", steps=2, sample_steps=2), random_model)
 
-    first = bench(sprites, tmp_path / "one", build(tmp_path / "one"), seeds=[0])
-    elsewhere = bench(sprites, tmp_path / "two", build(tmp_path / "two"), ["none", "det"], seeds=[0])
-    assert scores(elsewhere) == [row for row in scores(first) if row[1] in ("none", "det")] and first.failed == []
-    by_method = {method: [r for r in first.results if r["method"] == method] for method in METHODS}
+    every = [*METHODS, "fym"]
+    first = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])
+    elsewhere = bench(sprites, tmp_path / "two", build(tmp_path / "two"), ["none", "fym"], seeds=[0])
+    assert scores(elsewhere) == [row for row in scores(first) if row[1] in ("none", "fym")] and first.failed == []
+    by_method = {method: [r for r in first.results if r["method"] == method] for method in every}
     assert all(r["scores"]["temporal_consistency"] in (0.0, 1.0) for r in by_method["frozen"])  # one frame: all or none
     assert all(r["scores"]["leakage"] in (0.0, None) for r in by_method["none"])
-    assert all(r["cost"]["train_s"] > 0 for r in by_method["det"] + by_method["lora"])
+    assert all(r["cost"]["train_s"] > 0 for r in by_method["det"] + by_method["lora"] + by_method["fym"])
     assert len({r["cost"]["train_s"] for r in by_method["det"]}) == 1  # one training for three prompts
     adapters = sorted(p.name for p in (tmp_path / "one" / "adapters").rglob("*.safetensors"))
-    assert adapters == ["det-seed0.safetensors", "det-seed0.state.safetensors", "lora-seed0.safetensors"]
+    fym = ["fym-seed0.safetensors", "fym-seed0.spatial.safetensors"]
+    assert adapters == ["det-seed0.safetensors", "det-seed0.state.safetensors", *fym, "lora-seed0.safetensors"]
     shutil.rmtree(tmp_path / "one" / "units" / "000-figure_eight" / "det")
     stamp = (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns
-    again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), seeds=[0])
+    again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])
     assert scores(again) == scores(first)
     assert (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns == stamp
 
@@ -122,6 +131,32 @@ def test_real_videos_are_measured_with_what_is_there(tmp_path):
     assert scores["edit_fidelity"] is None and scores["source_similarity"] is None
     still = VideoMeasures("cpu", None, None).measure(moving[:1].expand(6, -1, -1, -1), "a rug", source)[0]
     assert still["motion_fidelity"] < 0.6
+
+
+def test_one_look_at_the_frames_gives_consistency_similarity_and_look():
+    from types import SimpleNamespace
+
+    from det_core.bench.measures import VideoMeasures
+
+    class Grey:  # looks: a unit vector whose angle is the frame's grey
+        def class_tokens(self, frames):
+            angle = frames.mean((1, 2, 3))
+            return torch.stack([angle.cos(), angle.sin()], -1)
+
+        def region(self, frames):
+            return self.class_tokens(frames.mean(0, keepdim=True))[0]
+
+    greys = torch.tensor([0.1, 0.3, 0.4, 0.9])
+    frames = greys[:, None, None, None].expand(4, 32, 32, 3)
+    tracks = Tracks(torch.full((2, 4, 2), 0.5), torch.ones(2, 4, dtype=torch.bool), "lk")
+    measures = VideoMeasures("cpu", None, None)
+    measures.dino = Grey()
+    scores, _, look = measures.measure(frames, "a rug", SimpleNamespace(pixels=frames * 0, tracks=tracks))
+    steps, first = greys.diff().cos(), (greys - 0.1).cos()
+    assert scores["temporal_consistency"] == pytest.approx(100 * steps.mean().item(), abs=1e-3)
+    by_code = (first.mean() + torch.cat([first[:1], steps]).mean()) / 2
+    assert scores["temporal_consistency_reference_code"] == pytest.approx(100 * by_code.item(), abs=1e-3)
+    assert scores["source_similarity"] == pytest.approx(greys.mean().cos().item(), abs=1e-5) and look.shape == (2,)
 
 
 def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch):
@@ -177,14 +212,48 @@ def test_the_command_runs_the_embedded_benchmark(random_model, tmp_path, monkeyp
         command(*words[:2], 2, *words[3:], "--out", tmp_path / "out")
 
 
+def test_the_command_killed_at_a_random_moment_ends_with_the_same_numbers(tmp_path):
+    words = "bench --cases 1 --methods none,det --seeds 1 --steps 3 --sample-steps 1 --out".split()
+    command(*words, tmp_path / "whole")
+    killed, seed = tmp_path / "killed", random.randrange(10**6)
+    chance = random.Random(seed)
+    done, later = chance.randint(0, 5), chance.uniform(0, 0.5)  # of 6 units; seconds
+    process = subprocess.Popen(
+        [sys.executable, "-m", "det_core", *words, killed],
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and len(list(killed.rglob("result.json"))) < done:
+        time.sleep(0.02)
+    time.sleep(later)
+    process.kill()  # SIGKILL
+    process.wait()
+    command(*words, killed)
+
+    def numbers(out):
+        stored = json.loads((out / "results.json").read_text())
+        assert len(stored["results"]) == 6 and stored["failed"] == []
+        return [{k: r[k] for k in r if k != "cost"} for r in stored["results"]]
+
+    assert numbers(killed) == numbers(tmp_path / "whole"), f"seed {seed}"
+    for path in (tmp_path / "whole" / "adapters").rglob("*.safetensors"):
+        again = load_file(killed / path.relative_to(tmp_path / "whole"))
+        assert all(torch.equal(tensor, again[name]) for name, tensor in load_file(path).items()), f"seed {seed}"
+
+
 def test_the_commands_refuse_bad_arguments(tmp_path):
     out = ("--out", tmp_path / "out")
-    with pytest.raises(ValueError, match="magic is no method; use none, frozen, lora, det"):
+    with pytest.raises(ValueError, match="magic is no method; use none, frozen, lora, det, fym"):
         command("bench", "--methods", "none,magic", *out)
     with pytest.raises(ValueError, match="1 or more"):
         command("bench", "--seeds", 0, *out)
-    with pytest.raises(ValueError, match="--dino .*no model folder"):
+    with pytest.raises(ValueError, match="--dino: .*no config.json"):
         command("bench", "--dino", tmp_path, *out)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ValueError, match="--clip: .*type 'vit'; CLIP features need type clip"):
+        command("bench", "--clip", tmp_path, *out)
     with pytest.raises(ValueError, match="no such benchmark folder"):
         command("bench", "--data", tmp_path / "nowhere", *out)
     assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from det_core.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve, overlay_paths
+from det_core.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve
 from det_core.tracks import Tracks
 
 
@@ -51,14 +51,6 @@ def test_small_videos_are_enlarged_with_square_pixels():
 def test_tracks_of_another_length_are_refused():
     with pytest.raises(ValueError, match="6 frames, the video 5"):
         draw_tracks(torch.zeros(5, 8, 8, 3), crossing())
-
-
-def test_overlay_tells_motions_apart():
-    up = Tracks(torch.tensor([[[0.5, 0.9], [0.5, 0.1]]]), torch.ones(1, 2))
-    right = Tracks(torch.tensor([[[0.1, 0.5], [0.9, 0.5]]]), torch.ones(1, 2))
-    picture = overlay_paths(torch.zeros(300, 400, 3), {"source": up, "generated": right})
-    assert picture.getpixel((200, 100)) == LINES[0] and picture.getpixel((100, 150)) == LINES[1]
-    assert picture.getpixel((300, 250)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 from pathlib import Path
 
 SPRITES = "embedded"  # --data: cases of the embedded model's own kind
@@ -19,11 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=6, help="how many, with --data embedded (default 6)")
     parser.add_argument("--model", default="embedded", help="embedded (default) or a local diffusers folder")
     parser.add_argument(
-        "--methods", default="none,frozen,lora,det", help="comma-separated (default none,frozen,lora,det)"
+        "--methods",
+        default="none,frozen,lora,det",
+        help="comma-separated, of none, frozen, lora, det and fym (default all but fym)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")
-    parser.add_argument("--steps", type=int, help="training steps; default: the base model's paper value")
+    parser.add_argument("--steps", type=int, help="steps of every training; default: each method's own for this model")
     parser.add_argument("--sample-steps", type=int, help="denoising steps; default: the base model's own")
     parser.add_argument(
         "--tracker", default="auto", help="auto (a case's own tracks where it has some), cotracker, dis, lk"
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     """
     from functools import partial
 
+    from .. import __version__
+    from ..metrics.features import ClipFeatures, VisionFeatures
     from .methods import NAMES, Methods, MethodSettings
     from .runner import run_bench
 
@@ -54,26 +59,31 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.seeds < 1 or args.cases < 1:
         raise ValueError(f"--seeds and --cases must be 1 or more; got {args.seeds} and {args.cases}")
-    for name, folder in (("--clip", args.clip), ("--dino", args.dino)):
-        if folder is not None and not (folder / "config.json").is_file():
-            raise ValueError(f"{name} {folder}: no model folder there (it would hold config.json)")
+    for name, folder, kind in (("--clip", args.clip, ClipFeatures), ("--dino", args.dino, VisionFeatures)):
+        if folder is not None:
+            try:
+                kind.check(folder)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
     data, out, extra = Path(args.data), args.out.resolve(), {}
     if args.data == SPRITES:
         from .sprite_cases import write_sprite_cases
 
         data = out / "data"
         if not data.is_dir():
-            write_sprite_cases(data, args.cases)
+            unfinished = out / ".data"  # takes its name once all cases are there
+            shutil.rmtree(unfinished, ignore_errors=True)
+            write_sprite_cases(unfinished, args.cases)
+            unfinished.rename(data)
         extra = {"cases": args.cases}
     text = {name: str(value.resolve()) for name, value in (("clip", args.clip), ("dino", args.dino)) if value}
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text}
     model = args.model if args.model == SPRITES else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
     gpus = 1 if args.ray and made.device_name().startswith("cuda") else 0
-    result = run_bench(
-        data, out, methods, range(args.seeds), partial(Methods, made), {"model": args.model, **extra, **settings},
-        ray=args.ray, gpus_per_worker=gpus,
-    )  # fmt: skip
+    config = {"model": args.model, **extra, **settings, "version": __version__}
+    seeds, build = range(args.seeds), partial(Methods, made)
+    result = run_bench(data, out, methods, seeds, build, config, ray=args.ray, gpus_per_worker=gpus)
     print(result.markdown.read_text(encoding="utf-8").split("## How to read")[0])
     print(f"{result.html}\n{result.markdown}")
     if result.failed:

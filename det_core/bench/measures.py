@@ -7,7 +7,8 @@ from dataclasses import asdict
 import torch
 
 from ..measure import SpriteRuler
-from ..metrics import edit_fidelity, motion_fidelity, temporal_consistency
+from ..metrics import edit_fidelity, motion_fidelity
+from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
 from ..tracks import Tracks
 from ..transfer import Source
@@ -68,13 +69,17 @@ class VideoMeasures:
             "motion_fidelity": float(motion_fidelity(wanted, moved)) if _shared(wanted, moved) else 0.0,
             "motion_fidelity_reference_code": float(motion_fidelity(wanted, moved, "reference_code")),
             "edit_fidelity": edit_fidelity(frames, prompt, self.clip),
-            "temporal_consistency": temporal_consistency(frames, self.dino),
+            "temporal_consistency": None,
+            "temporal_consistency_reference_code": None,
             "source_similarity": None,
         }
         if self.dino is None:
             return scores, moved, None
-        similarity = self.dino.region(source.pixels) @ self.dino.region(frames)
-        return {**scores, "source_similarity": similarity.item()}, moved, self.dino.class_tokens(frames).mean(0)
+        looks = self.dino.class_tokens(frames)
+        scores["temporal_consistency"] = consistency_of(looks)
+        scores["temporal_consistency_reference_code"] = consistency_of(looks, "reference_code")
+        scores["source_similarity"] = (self.dino.region(source.pixels) @ self.dino.region(frames)).item()
+        return scores, moved, looks.mean(0)
 
     def reference(self, source: Source) -> Tracks:
         """The source's tracks by a tracker that can follow the generated video as well.

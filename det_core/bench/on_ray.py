@@ -18,6 +18,8 @@ from .units import Group, RunUnit
 log = logging.getLogger(__name__)
 
 CONNECT_S = 5.0  # seconds an address has to answer in
+SETTINGS = 4  # the type of HTTP/2's first frame; Ray speaks gRPC, which is HTTP/2
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 WORKER_LIVES = 5  # times a group may lose its worker before it is given up
 
 
@@ -29,13 +31,13 @@ def run_groups(
     Groups that fail as a whole (their worker died too often, the model could not be loaded) are logged; their units
     stay open for the next run.
 
-    Raises: ValueError if Ray is not installed or nothing answers at `address`.
+    Raises: ValueError if Ray is not installed or does not answer at `address`.
     """
+    check_reachable(address)
     try:
         import ray
     except ImportError as error:
         raise ValueError("--ray needs Ray: pip install 'ray[default]'") from error
-    _check_reachable(address)
     started_here = not ray.is_initialized()
     if started_here:
         search_path = os.pathsep.join(p for p in [os.getcwd(), *sys.path] if p)
@@ -62,19 +64,20 @@ def run_groups(
             ray.shutdown()
 
 
-_run_unit: dict[int, RunUnit] = {}  # what `build` made in this worker process: a model is loaded once
+_run_unit: dict[str, RunUnit] = {}  # by run: what `build` made in this worker process; a model is loaded once
 
 
 def _work(group: Group, out: str, build: Callable[[], RunUnit]) -> int:
     from .runner import run_group
 
-    if not _run_unit:
-        _run_unit[0] = build()
-    return run_group(group, Path(out), _run_unit[0])
+    if out not in _run_unit:
+        _run_unit.clear()
+        _run_unit[out] = build()
+    return run_group(group, Path(out), _run_unit[out])
 
 
-def _check_reachable(address: str) -> None:
-    """Raise within seconds where Ray itself would try for minutes."""
+def check_reachable(address: str) -> None:
+    """Raise ValueError within seconds where Ray itself would try for minutes: nobody there, or who is not Ray."""
     place = address.removeprefix("ray://")
     if place == "auto":
         return
@@ -82,6 +85,13 @@ def _check_reachable(address: str) -> None:
     if not host or not port.isdigit():
         raise ValueError(f"--ray {address} is no address: give host:port, ray://host:port or auto")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(HELLO)
+                answer = connection.recv(9)
+                if len(answer) < 4 or answer[3] != SETTINGS:
+                    raise ValueError(
+                        f"what answers at {address} is no Ray cluster: give the address `ray start` printed"
+                    )
     except OSError as error:
         raise ValueError(f"nothing answers at the Ray address {address}: {error.strerror or error}") from error

@@ -18,7 +18,8 @@ NOTES = (
     "adapter to the source's looks. All are better when larger, leakage when smaller. docs/metrics.md defines them.",
     f'"{BASE}" is the model without adapter, "frozen" its first frame held still: a method that does not beat both has '
     "not transferred motion. A frozen video has perfect temporal consistency.",
-    "Means are over cases, each case counting once. Intervals are 95% bootstrap intervals over cases.",
+    "Means are over cases, each case counting once. Intervals are 95% bootstrap intervals over cases; of fewer than "
+    "about five cases they are too narrow to be trusted.",
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff }
@@ -27,10 +28,11 @@ h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1
 table { border-collapse: collapse; margin: 0.7em 0 }
 th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #e5e9ed; text-align: right; white-space: nowrap }
 th { background: #f6f8fa } td { font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0 } td:first-child { background: #fff }
 .none { color: #8b949e } .note { color: #57606a; max-width: 80ch } .wide { overflow-x: auto }
-svg { max-width: 700px; width: 100% } svg text { font-size: 12px; fill: #1f2328 }
-.frame { fill: none; stroke: #8b949e } .grid { stroke: #eaeef2 } img { max-width: 100%; border: 1px solid #d8dee4 }
+svg { max-width: 700px; width: 100%; min-width: 540px } svg text { font-size: 12px; fill: #1f2328 }
+.frame { fill: none; stroke: #8b949e } .grid { stroke: #eaeef2 }
+img { max-width: 100%; min-width: 720px; border: 1px solid #d8dee4 }
 dt { font-weight: 600 } dd { margin: 0 0 0.4em 1.5em; overflow-wrap: anywhere }
 """
 NOT_MEASURED = "not measured"
@@ -75,7 +77,7 @@ def interval(value: Interval | None) -> str:
 
 
 def tables(results: Sequence[dict], methods: Sequence[str]) -> list[Table]:
-    """Overall with costs, by difficulty, and gains over the model without adapter."""
+    """Overall with costs, by difficulty where there are several, and gains over the model without adapter."""
     names = [
         *dict.fromkeys(["edit_fidelity", "temporal_consistency", "motion_fidelity", *measured(results), "leakage"])
     ]
@@ -83,7 +85,7 @@ def tables(results: Sequence[dict], methods: Sequence[str]) -> list[Table]:
     headings = [METRICS[name] for name in names]
     rows = [[method, *(number(mean_over_cases(results, method, m)) for m in (*names, *COSTS))] for method in methods]
     found = [Table("Overall", ["method", *headings, *COSTS.values()], rows)]
-    if levels(results):
+    if len(levels(results)) > 1:
         rows = []
         for level in levels(results):
             count = len({r["case"] for r in results if r["difficulty"] == level})
@@ -120,7 +122,7 @@ def write_report(
     title = f"Motion transfer benchmark: {settings.get('model', 'model')}"
     counts = f"{len(cases)} cases, {len(results)} finished units, {len(failed)} unfinished, {len(bad)} cases left out"
     problems = [f"{b['name']}: {b['reason']}" for b in bad]
-    problems += [f"{f['case']}, {f['method']}, seed {f['seed']}, {f['prompt']}: {f['reason']}" for f in failed]
+    problems += _unfinished(failed)
 
     lines = [f"# {title}\n", f"{counts}.\n", *(table.markdown() for table in shown)]
     lines += ["## How to read this\n", *(f"* {note}" for note in NOTES), ""]
@@ -135,7 +137,7 @@ def write_report(
     body += [table.html() for table in shown]
     picture = scatter(results, methods)
     if picture:
-        body.append(f"<h2>Edit fidelity against motion fidelity</h2>{picture}")
+        body.append(f'<h2>Edit fidelity against motion fidelity</h2><div class="wide">{picture}</div>')
         body.append('<p class="note">Small dots are cases, large ones means. Up and to the right is better.</p>')
     strips = [(case, strip(case, _first_units(case, groups), out)) for case in cases]
     if any(uri for _, uri in strips):
@@ -143,19 +145,32 @@ def write_report(
     for case, uri in strips:
         if uri:
             body.append(f"<h3>{escape(case.name)} ({case.difficulty})</h3>")
-            body.append(f'<img loading="lazy" alt="{escape(case.name)}" src="{uri}">')
+            body.append(f'<div class="wide"><img loading="lazy" alt="{escape(case.name)}" src="{uri}"></div>')
     if problems:
         items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
         body.append(f"<h2>Left out and unfinished</h2><ul>{items}</ul>")
     pairs = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in settings.items())
     body.append(f"<h2>Settings</h2><dl>{pairs}</dl>")
     html = out / "report.html"
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
     with atomic_write(html) as temporary:
         temporary.write_text(
             f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>", encoding="utf-8"
         )
     return html, markdown
+
+
+def _unfinished(failed: Sequence[dict]) -> list[str]:
+    """One line a reason: how many units it stopped, and the first of them."""
+    by_reason: dict[str, list[dict]] = {}
+    for unit in failed:
+        by_reason.setdefault(unit["reason"], []).append(unit)
+    lines = []
+    for reason, units in by_reason.items():
+        first = "{case}, {method}, seed {seed}, {prompt!r}".format(**units[0])
+        lines.append(f"{reason}: {len(units)} units, the first is {first}")
+    return lines
 
 
 def _first_units(case: Case, groups: Sequence[Group]) -> list:

@@ -48,6 +48,10 @@ def run_bench(
         ray:      address of a Ray cluster ("host:port", "ray://host:port" or "auto"); None runs in this process.
     Raises: ValueError if no case is usable, `out` belongs to another configuration, or Ray is not reachable.
     """
+    if ray is not None:
+        from .on_ray import check_reachable, run_groups
+
+        check_reachable(ray)  # before the cases are read, which takes a while
     cases, bad = read_cases(data)
     for case in bad:
         log.warning("case %s is left out: %s", case.name, case.reason)
@@ -56,8 +60,6 @@ def run_bench(
     waiting = [group for group in groups if not all(unit.is_done(out) for unit in group)]
     log.info("%d cases, %d of %d groups of units to run", len(cases), len(waiting), len(groups))
     if ray is not None:
-        from .on_ray import run_groups
-
         run_groups(waiting, out, build, ray, gpus_per_worker)
     elif waiting:
         run_unit = build()

@@ -14,6 +14,7 @@ from .units import BASE
 METRICS = {  # key -> heading; all but leakage are better when larger
     "edit_fidelity": "EF",
     "temporal_consistency": "TC",
+    "temporal_consistency_reference_code": "TC (reference code)",
     "motion_fidelity": "MF",
     "motion_fidelity_reference_code": "MF (reference code)",
     "leakage": "leakage",

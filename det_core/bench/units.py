@@ -26,9 +26,8 @@ class Outcome:
     """What a method made of one unit.
 
     Attributes:
-        scores: metric -> value, None where not measured. The report knows motion_fidelity,
-            motion_fidelity_reference_code, edit_fidelity, temporal_consistency, and source_similarity, of which leakage
-            is made.
+        scores: metric -> value, None where not measured. The report knows the metrics of `tables.METRICS`; leakage and
+            diversity are made of source_similarity and `look`.
         cost:   train_s, sample_s (seconds), peak_mb.
         frames: (T, H, W, 3) float in [0, 1] or uint8, for the report; None keeps no video.
         tracks: tracks of the frames, drawn in the report.

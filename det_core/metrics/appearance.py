@@ -58,7 +58,11 @@ def temporal_consistency(
     if dino is None:
         return None
     with opened(dino, VisionFeatures) as features:
-        tokens = features.class_tokens(frames)
+        return consistency_of(features.class_tokens(frames), variant)
+
+
+def consistency_of(tokens: torch.Tensor, variant: str = "consecutive") -> float:
+    """`temporal_consistency` of a video whose class tokens (T, D), unit vectors, are already there."""
     neighbours = (tokens[1:] * tokens[:-1]).sum(-1)
     if variant == "consecutive":
         return (100 * neighbours.mean()).item()

@@ -103,19 +103,28 @@ class _Extractor:
     kind: str
     types: tuple[str, ...]
 
-    def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
+    @classmethod
+    def check(cls, folder: str | Path) -> None:
+        """Raise ValueError, without loading anything, if `folder` holds no model of this kind."""
         folder = Path(folder)
         config = folder / "config.json"
         if not config.is_file():
-            raise ValueError(f"{folder} is not a folder of a {self.kind} model: it has no config.json")
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type", "unknown")
-        if found not in self.types:
+            raise ValueError(f"{folder} is not a folder of a {cls.kind} model: it has no config.json")
+        try:
+            found = json.loads(config.read_text(encoding="utf-8")).get("model_type", "unknown")
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{config} cannot be read as a model's configuration: {error}") from error
+        if found not in cls.types:
             raise ValueError(
-                f"{folder} holds a model of type {found!r}; {self.kind} features need type {' or '.join(self.types)}"
+                f"{folder} holds a model of type {found!r}; {cls.kind} features need type {' or '.join(cls.types)}"
             )
-        preparation = folder / "preprocessor_config.json"
-        if not preparation.is_file():
+        if not (folder / "preprocessor_config.json").is_file():
             raise ValueError(f"{folder} has no preprocessor_config.json: download the whole model folder")
+
+    def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
+        self.check(folder)
+        folder = Path(folder)
+        preparation = folder / "preprocessor_config.json"
         self.folder, self.device = folder, torch.device(device)
         self.preparation = Preparation(json.loads(preparation.read_text(encoding="utf-8")))
         try:
