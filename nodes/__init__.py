@@ -13,6 +13,8 @@ class DeTExtension(ComfyExtension):
         from .adapter_files import DeTLoadMotionAdapter, DeTSaveMotionAdapter
         from .apply import DeTApplyMotionAdapter
         from .evaluate import DeTEvaluateMotion
+        from .fym_heads import FYMClassifyHeads
+        from .fym_train import FYMTrainMotionLoRA
         from .load import DeTLoadDiT, DeTTinyModel
         from .tiny_clip import DeTTinyClip
         from .track import DeTTrackVideo
@@ -31,4 +33,6 @@ class DeTExtension(ComfyExtension):
             DeTLoadMotionAdapter,
             DeTApplyMotionAdapter,
             DeTEvaluateMotion,
+            FYMClassifyHeads,
+            FYMTrainMotionLoRA,
         ]

@@ -62,7 +62,9 @@ class DeTEvaluateMotion(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Float.Output(display_name="score", tooltip="Motion fidelity, 1 at best."),
+                io.Float.Output(
+                    display_name="score", tooltip="Motion fidelity, 1 at best; nan where nothing could be compared."
+                ),
                 io.Image.Output(
                     display_name="plot",
                     tooltip="Source tracks (blue) and generated tracks (coloured by score) over the frame.",
@@ -83,31 +85,34 @@ class DeTEvaluateMotion(io.ComfyNode):
                     f"the source has {wanted.frames} frames and the generated video {found.frames}: compare videos "
                     "of the same length"
                 )
-            matching = "index" if len(wanted) == len(found) else "best"
-            try:
-                score = motion_fidelity(wanted, found, variant=variant, matching=matching)
-            except (
-                ValueError
-            ) as error:  # nothing to compare; a graph must not fail on that, its video is still to be saved
-                logger.warning("motion fidelity is taken as 0: %s", error)
-                score = MotionScore(0.0, 0.0, 0.0, torch.full((len(found),), torch.nan), 0.0, 0.0)
+            score, reason = _score(wanted, found, variant)
         picture = background if background is not None else generated if isinstance(generated, torch.Tensor) else source
         frame = picture[0, ..., :3].float().cpu() if isinstance(picture, torch.Tensor) else None
         plot = torch.from_numpy(np.asarray(motion_plot(wanted, found, score, frame, size)).astype(np.float32) / 255)[
             None
         ]
-        halves = (
-            f"shape {score.shape:.3f}, direction {score.direction:.3f}"
-            if score.compared
-            else "no track of both videos could be compared"
+        measured = (
+            f"not measured\n{reason}"
+            if score is None
+            else f"{score.score:.3f}\nshape {score.shape:.3f}, direction {score.direction:.3f}"
         )
         report = (
-            f"motion fidelity ({variant}): {score.score:.3f}\n{halves}\n"
+            f"motion fidelity ({variant}): {measured}\n"
             f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}"
         )
-        return io.NodeOutput(
-            score.score, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]}
-        )
+        value = float("nan") if score is None else score.score
+        return io.NodeOutput(value, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]})
+
+
+def _score(wanted: Tracks, found: Tracks, variant: str) -> tuple[MotionScore | None, str]:
+    """The score, or None and the reason: a graph must not fail because its video shows nothing that can be compared."""
+    matching = "index" if len(wanted) == len(found) else "best"
+    try:
+        score = motion_fidelity(wanted, found, variant=variant, matching=matching)
+    except ValueError as error:
+        logger.warning("motion fidelity is not measured: %s", error)
+        return None, str(error)
+    return (score, "") if score.compared else (None, "no track is seen in both videos at the same time")
 
 
 def _size(value) -> tuple[int, int] | None:

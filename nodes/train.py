@@ -11,18 +11,18 @@ from comfy_api.latest import io, ui
 
 from ..det_core import __version__
 from ..det_core.draw import loss_curve
-from ..det_core.train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
+from ..det_core.memory import mlp_ratio_of
+from ..det_core.train import TrainConfig, TrainResult, train_motion_adapter
 from ..det_core.train_state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
+from ._comfy.keeper import Keeper
 from ._comfy.memory import check_fits, training_bytes
 from ._comfy.preview import Sampler, TrainingView
 from ._comfy.sockets import DetAdapter, check_track_length, tracks_of, video_latents
 from ._comfy.training import check_differentiable, trainable
 
 logger = logging.getLogger(__name__)
-
-SAVE_EVERY = 50  # steps between two writes of the training state
 
 
 class DeTTrainMotionAdapter(io.ComfyNode):
@@ -219,6 +219,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             config.kernel_size or spec.defaults.kernel_size,
             model.model.get_dtype_inference(),
             gradient_checkpointing,
+            mlp_ratio_of(model.model.diffusion_model, spec),
         )
         check_fits(needed, model, spec, gradient_checkpointing)
         if spec.caution:
@@ -227,12 +228,18 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         if resume and not state_file.exists():
             raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
         earlier = TrainState.load(state_file) if resume else None
+        if earlier is not None and config.decay and earlier.config["steps"] != config.steps:
+            raise ValueError(
+                f"the run {run_name!r} was started for {earlier.config['steps']} steps, over which {spec.name}'s "
+                f"learning rate falls to zero: resume it with that number (not {config.steps}), or start anew with "
+                "resume off"
+            )
         with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
             sampler = None
             if vae is not None and preview_prompt is not None and preview_every:
                 sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)
             view = TrainingView(config.steps, cls.hidden.unique_id, earlier.step if earlier else 0)
-            keeper = _Keeper(state_file, view, sampler, preview_every)
+            keeper = Keeper(state_file, view, sampler, preview_every)
             try:
                 # The denoiser has the whole conditioning; its text goes along so that resuming checks it.
                 text = {"caption": caption[0][0].clone()}
@@ -249,36 +256,6 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         picture = curve.reshape(1, 480, 960, 3).float() / 255
         losses = {"loss": result.losses["total"], **{k: v for k, v in result.losses.items() if k != "total"}}
         return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(picture, cls=cls))
-
-
-class _Keeper:
-    """Called after every step: shows progress, takes samples, writes the state now and then."""
-
-    def __init__(self, state_file, view: TrainingView, sampler: Sampler | None, sample_every: int):
-        self.state_file, self.view = state_file, view
-        self.sampler, self.sample_every = sampler, sample_every
-        self.run: TrainingRun | None = None
-        self.saved = -1
-
-    def __call__(self, run: TrainingRun, losses: dict[str, float]) -> None:
-        self.run = run
-        if run.step % SAVE_EVERY == 0:
-            self.keep()
-        if self.sampler is not None and run.step % self.sample_every == 0:
-            self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
-        self.view.update(run.step, run.losses)
-
-    def keep(self) -> None:
-        """Write the last completed step, if it is not on the disk yet."""
-        if self.run is not None and self.run.step != self.saved:
-            self.run.state().save(self.state_file)
-            self.saved = self.run.step
-            if self.run.step < self.view.total:
-                logger.info("training state of step %d kept in %s", self.run.step, self.state_file)
-
-    def run_done(self, result) -> None:
-        if self.saved != result.state.step:
-            result.state.save(self.state_file)
 
 
 def _metadata(config: TrainConfig, result: TrainResult) -> dict[str, str]:

@@ -9,29 +9,36 @@ graph."""
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACK_ID = "comfyui-det"
 COLUMN, ROW = 400, 60  # pixels between columns; space between nodes of one
+HIGHEST = 1750  # pixels; a column that would become higher goes on beside itself
+SLOT, WIDGET, MARGIN = 20, 24, 20  # pixels that a row of sockets, a widget, and the frame of a node take
 WIDTHS = {"MarkdownNote": 360}
+# Nodes with more than sockets and one-line widgets: texts, and the pictures and videos that they show when they ran.
 HEIGHTS = {
-    "MarkdownNote": 300,
-    "SaveVideo": 420,
+    "CLIPTextEncode": 150,
+    "CreateVideo": 110,
+    "DeTEvaluateMotion": 480,
+    "DeTSaveMotionAdapter": 200,
     "DeTTrackVideo": 420,
     "DeTTrainMotionAdapter": 700,
-    "DeTEvaluateMotion": 420,
-    "CLIPTextEncode": 160,
-    "KSampler": 280,
-    "LoadVideo": 300,
-    "DeTTinyClip": 220,
-    "DeTApplyMotionAdapter": 220,
-    "PreviewImage": 300,
+    "FYMClassifyHeads": 420,
+    "FYMTrainMotionLoRA": 760,
+    "LoadVideo": 400,
     "LossGraphNode": 300,
+    "MarkdownNote": 340,
+    "SaveImage": 320,
+    "SaveVideo": 420,
 }
 
-# Widgets of each node in the order of its schema; the core's seed is followed by its control.
+# Widgets of each node in the order of its schema. After a seed of these names the editor puts one more, its control.
+SEEDS = {"seed", "noise_seed"}
 WIDGETS = {
     "CLIPLoader": ["clip_name", "type", "device"],
     "CLIPTextEncode": ["text"],
@@ -59,14 +66,31 @@ WIDGETS = {
     "DualCLIPLoader": ["clip_name1", "clip_name2", "type", "device"],
     "EmptyHunyuanLatentVideo": ["width", "height", "length", "batch_size"],
     "FluxGuidance": ["guidance"],
+    "FYMClassifyHeads": ["rule", "draws", "noise_level", "noise_seed"],
+    "FYMTrainMotionLoRA": [
+        "spatial_steps",
+        "temporal_steps",
+        "learning_rate",
+        "rank",
+        "sparse_frames",
+        "train_seed",
+        "run_name",
+        "resume",
+        "gradient_checkpointing",
+        "preview_every",
+        "motion_loss",
+    ],
     "GetVideoComponents": [],
     "ImageFromBatch": ["batch_index", "length"],
     "ImageScale": ["upscale_method", "width", "height", "crop"],
     "ImageStitch": ["direction", "match_image_size", "spacing_width", "spacing_color"],
     "KSampler": ["seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"],
     "LoadVideo": ["file"],
+    "LoraModelLoader": ["strength_model", "bypass"],
     "LossGraphNode": ["filename_prefix"],
     "ModelSamplingSD3": ["shift"],
+    "SaveImage": ["filename_prefix"],
+    "SaveLoRA": ["prefix", "steps"],
     "SaveVideo": ["filename_prefix", "format", "format.codec"],
     "VAEDecode": [],
     "VAEDecodeTiled": ["tile_size", "overlap", "temporal_size", "temporal_overlap"],
@@ -89,6 +113,8 @@ OUTPUTS = {
     "DeTTrainMotionAdapter": ["DET_ADAPTER", "LOSS_MAP"],
     "DualCLIPLoader": ["CLIP"],
     "EmptyHunyuanLatentVideo": ["LATENT"],
+    "FYMClassifyHeads": ["FYM_HEADS", "IMAGE"],
+    "FYMTrainMotionLoRA": ["LORA_MODEL", "LORA_MODEL", "LOSS_MAP"],
     "FluxGuidance": ["CONDITIONING"],
     "GetVideoComponents": ["IMAGE", "AUDIO", "FLOAT", "INT", "COMBO"],
     "ImageFromBatch": ["IMAGE"],
@@ -96,8 +122,11 @@ OUTPUTS = {
     "ImageStitch": ["IMAGE"],
     "KSampler": ["LATENT"],
     "LoadVideo": ["VIDEO"],
+    "LoraModelLoader": ["MODEL"],
     "LossGraphNode": [],
     "ModelSamplingSD3": ["MODEL"],
+    "SaveImage": [],
+    "SaveLoRA": [],
     "SaveVideo": ["VIDEO"],
     "VAEDecode": ["IMAGE"],
     "VAEDecodeTiled": ["IMAGE"],
@@ -135,7 +164,9 @@ class Graph:
         """Add a node; an `Out` as an input's value is a link. Dots in input names are written as two underscores."""
         number = len(self.nodes) + 1
         inputs = {name.replace("__", "."): value for name, value in inputs.items()}
-        height = HEIGHTS.get(kind, 80 + 26 * (len(WIDGETS.get(kind, [])) + len(inputs)))
+        height = _height(kind, inputs)
+        if self.y and self.y + height > HIGHEST:
+            self.column()
         self.nodes.append(
             {"id": number, "type": kind, "title": title, "inputs": inputs, "pos": (self.x, self.y), "height": height}
         )
@@ -197,7 +228,7 @@ class Graph:
                 ],
                 "properties": {
                     "Node name for S&R": node["type"],
-                    "cnr_id": PACK_ID if node["type"].startswith("DeT") else "comfy-core",
+                    "cnr_id": PACK_ID if node["type"].startswith(("DeT", "FYM")) else "comfy-core",
                 },
                 "widgets_values": self._widgets(node),
             }
@@ -242,9 +273,17 @@ class Graph:
         for name in WIDGETS[node["type"]]:
             value = node["inputs"].get(name)
             values.append("" if isinstance(value, Out) else value)
-            if name == "seed":
+            if name in SEEDS:
                 values.append("fixed")
         return values
+
+
+def _height(kind: str, inputs: dict) -> int:
+    if kind in HEIGHTS:
+        return HEIGHTS[kind]
+    widgets = WIDGETS[kind]
+    sockets = max(len(OUTPUTS[kind]), sum(name not in widgets for name in inputs))
+    return SLOT * sockets + WIDGET * (len(widgets) + len(SEEDS.intersection(widgets))) + MARGIN
 
 
 def write(path: Path, content: dict) -> None:
@@ -252,10 +291,16 @@ def write(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def main() -> None:
+def all_graphs() -> dict[str, tuple[str, Callable[[Graph], None]]]:
+    """File name for scripts (workflows/api) -> (name in the template browser, graph)."""
     from graphs import GRAPHS
+    from graphs_fym import FYM_GRAPHS
 
-    for name, (title, build) in GRAPHS.items():
+    return {**GRAPHS, **FYM_GRAPHS}
+
+
+def main() -> None:
+    for name, (title, build) in all_graphs().items():
         graph = Graph()
         build(graph)
         write(HERE / f"{title}.json", graph.ui())
@@ -263,4 +308,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.modules["build"] = sys.modules["__main__"]  # the graphs import this file by its name
     main()

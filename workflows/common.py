@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from build import Graph, Out
 
+SOURCE_CAPTION = "a red circle on a navy plain background"
+NEGATIVE = ""
+
 
 def text(g: Graph, clip: Out, words: str | Out, title: str) -> Out:
     return g.add("CLIPTextEncode", title, clip=clip, text=words)[0]
@@ -62,3 +65,29 @@ def save_video(g: Graph, images: Out, fps: float | Out, prefix: str, title: str 
 
 def evaluate(g: Graph, tracks: Out, frames: Out, title: str | None = None) -> Out:
     return g.add("DeTEvaluateMotion", title, source=tracks, generated=frames, variant="hybrid", background=frames)[1]
+
+
+def tiny(g: Graph) -> tuple[Out, Out, Out]:
+    return tuple(g.add("DeTTinyModel"))
+
+
+def tiny_source(g: Graph, vae: Out, clip: Out, **changes) -> tuple[Out, Out, Out]:
+    """(tracks, latents, caption) of a source clip."""
+    settings = {
+        "motion": "loop",
+        "colour": "red",
+        "shape": "circle",
+        "background": "navy",
+        "pattern": "plain",
+        "clip_seed": 29,
+    }
+    frames, words = g.add("DeTTinyClip", None, **{**settings, **changes})
+    tracks = g.add("DeTTrackVideo", None, frames=frames, points=100, tracker="auto", point_seed=0)[0]
+    latents = g.add("VAEEncode", None, pixels=frames, vae=vae)[0]
+    return tracks, latents, text(g, clip, words, "Caption of the source")
+
+
+def tiny_latent(g: Graph) -> Out:
+    return g.add(
+        "EmptyHunyuanLatentVideo", "Empty latent: 33 gives 9 frames", width=64, height=64, length=33, batch_size=1
+    )[0]

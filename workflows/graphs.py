@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from build import Graph, Out
-from common import apply, evaluate, sampler, save_video, text, train
+from build import Graph
+from common import (
+    NEGATIVE,
+    SOURCE_CAPTION,
+    apply,
+    evaluate,
+    sampler,
+    save_video,
+    text,
+    tiny,
+    tiny_latent,
+    tiny_source,
+    train,
+)
 from large_models import cogvideox, hunyuan, wan
-
-SOURCE_CAPTION = "a red circle on a navy plain background"
-NEGATIVE = ""
-
-
-def tiny(g: Graph) -> tuple[Out, Out, Out]:
-    return tuple(g.add("DeTTinyModel"))
-
-
-def tiny_source(g: Graph, vae: Out, clip: Out, **changes) -> tuple[Out, Out, Out]:
-    """(tracks, latents, caption) of a source clip."""
-    settings = {
-        "motion": "loop",
-        "colour": "red",
-        "shape": "circle",
-        "background": "navy",
-        "pattern": "plain",
-        "clip_seed": 29,
-    }
-    frames, words = g.add("DeTTinyClip", None, **{**settings, **changes})
-    tracks = g.add("DeTTrackVideo", None, frames=frames, points=100, tracker="auto", point_seed=0)[0]
-    latents = g.add("VAEEncode", None, pixels=frames, vae=vae)[0]
-    return tracks, latents, text(g, clip, words, "Caption of the source")
-
-
-def tiny_latent(g: Graph) -> Out:
-    return g.add(
-        "EmptyHunyuanLatentVideo", "Empty latent: 33 gives 9 frames", width=64, height=64, length=33, batch_size=1
-    )[0]
 
 
 def embedded(g: Graph) -> None:
@@ -170,10 +153,11 @@ def compare(g: Graph) -> None:
     negative = text(g, clip, NEGATIVE, "Negative prompt")
     latent = tiny_latent(g)
     frames = []
-    g.column("Drop 0, 0.35, 0.65")
     for drop in (0.0, 0.35, 0.65):
+        g.column("Drop 0, 0.35, 0.65" if not frames else None)
         moved = apply(g, model, adapter, f"Drop {drop:g}", drop_fraction=drop)
         frames.append(g.add("VAEDecode", None, samples=sampler(g, moved, prompt, negative, latent), vae=vae)[0])
+        evaluate(g, tracks, frames[-1], f"Motion, drop {drop:g}")
     g.column("Side by side")
     row = frames[0]
     for other in frames[1:]:
@@ -188,9 +172,6 @@ def compare(g: Graph) -> None:
             spacing_color="white",
         )[0]
     save_video(g, row, 8.0, "det/drop fractions")
-    g.column()
-    for drop, clip_frames in zip(("0", "0.35", "0.65"), frames, strict=True):
-        evaluate(g, tracks, clip_frames, f"Motion, drop {drop}")
 
 
 # File name for scripts (workflows/api) -> (name in the template browser, graph)

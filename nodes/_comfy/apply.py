@@ -16,16 +16,11 @@ from torch import nn
 
 from ...det_core.adapter import MotionAdapter
 from ...det_core.attach import tapped
-from ...det_core.dit import FAMILIES, DiTSpec
+from ...det_core.dit import DiTSpec, spec_for, unwrapped
 from . import cogvideox
 
 KEY = "det_adapter"
 APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The DiT itself behind a torch.compile wrapper."""
-    return getattr(model, "_orig_mod", model)
 
 
 def model_spec(patcher) -> DiTSpec:
@@ -34,15 +29,13 @@ def model_spec(patcher) -> DiTSpec:
     Raises: ValueError if it is no video DiT of a known family, or a CogVideoX that ComfyUI samples wrongly.
     """
     model = patcher.model
-    dit = bare(model.diffusion_model)
-    family = next((family for family in FAMILIES.values() if family.is_native(dit)), None)
-    if family is None:
+    try:
+        spec = spec_for(model.diffusion_model)
+    except ValueError:
         raise ValueError(
             f"this MODEL is a {type(model).__name__}, which motion adapters do not work on: use CogVideoX, "
-            "HunyuanVideo, Wan or "
-            "LTX-Video text-to-video, or the embedded model"
-        )
-    spec = family.bind(dit, "native")
+            "HunyuanVideo, Wan or LTX-Video text-to-video, or the embedded model"
+        ) from None
     if cogvideox.needs_correction(model):
         raise ValueError(
             "this CogVideoX comes from Load Diffusion Model, which samples it wrongly in this version of ComfyUI: "
@@ -97,7 +90,7 @@ class AdapterWrapper:
                 f"a motion adapter needs video latents (batch, channels, frames, height, width); got {tuple(x.shape)}"
             )
         grid = self.spec.grid(x.shape)
-        with tapped(bare(model.diffusion_model), self.spec, self.kernels, lambda: grid, self.strength):
+        with tapped(unwrapped(model.diffusion_model), self.spec, self.kernels, lambda: grid, self.strength):
             return executor(x, t, *args, **kwargs)
 
     def _active(self, sampling, t: torch.Tensor) -> bool:

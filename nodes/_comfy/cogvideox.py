@@ -16,10 +16,11 @@ import torch
 
 BASE_HEIGHT, BASE_WIDTH = 60, 90  # latent size that CogVideoX 1.0 was trained at (480 x 720 pixels)
 SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
-# Zero terminal SNR means an infinite last sigma. This stands for zero: smaller, and float32 rounds the first step;
-# larger (the core takes 4.9e-8), and a trace of the noise is taken for picture. Ten steps agree with diffusers about
-# three times better.
-TERMINAL_ALPHA = 5e-9
+# Zero terminal SNR means an infinite first sigma S. Any finite S = alpha^-1/2 makes two errors in the first Euler step,
+# to a sigma s, here in units of the latents: a share s/S of the picture is missing, an error of 1/S once the noise of
+# size s is divided out; and float32 rounds values of size S, an error of u S / s with u = 2^-24. They are equal at
+# alpha = u / s. Ten steps go to s = 18, fifty to s = 108; the value for ten serves all counts that are used.
+TERMINAL_ALPHA = 2.0**-24 / 18
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,25 @@ class AddSincos:
         return torch.cat([output[:, :length], output[:, length:] + table.to(output.dtype)], dim=1)
 
 
+def _check_learned_size(module, args) -> None:
+    """Forward pre-hook of a patch embedding with a learned table: it has a row for every cell of one size."""
+    frames, height, width = args[1].shape[1], args[1].shape[3], args[1].shape[4]
+    most = (module.sample_frames - 1) // module.temporal_compression_ratio + 1
+    if (height, width) != (module.sample_height, module.sample_width) or frames > most:
+        raise ValueError(
+            f"this CogVideoX (image-to-video 1.0) has learned positions for {module.sample_width * 8}x"
+            f"{module.sample_height * 8} pixels and at most {module.sample_frames} frames; got {width * 8}x"
+            f"{height * 8} and {frames} latent frames (of {most}): use that size, or CogVideoX-5B or 1.5"
+        )
+
+
+def _add_learned_text_rows(module, args, output: torch.Tensor) -> torch.Tensor:
+    """Forward hook: the table's first rows belong to the text tokens; ComfyUI adds those of the video only."""
+    length = min(args[0].shape[1], module.max_text_seq_length)
+    rows = module.pos_embedding[:, :length].to(output)
+    return torch.cat([output[:, :length] + rows, output[:, length:]], dim=1)
+
+
 def needs_correction(model) -> bool:
     """True for a CogVideoX whose sampling is still ComfyUI 0.33's."""
     wrong = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())
@@ -160,6 +180,8 @@ def correct(model, variant: Variant) -> list[str]:
         return [*done, "sine-cosine positions"]
     if variant.positions == "learned":
         dit.use_rotary_positional_embeddings = True
+        dit.patch_embed.register_forward_pre_hook(_check_learned_size)
+        dit.patch_embed.register_forward_hook(_add_learned_text_rows)
         done.append("rotary positions beside the learned table")
     table = CropRotary(dit.attention_head_dim, dit.patch_size)
     if dit.patch_size_t is None and not _same_rotary(dit, table):

@@ -6,8 +6,8 @@ Convention: latents are in the model's own space (after `process_latent_in`); `t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import comfy.model_patcher
 import comfy.samplers
@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ...det_core.attach import tapped
-from ...det_core.dit import DiTSpec
+from ...det_core.dit import DiTSpec, unwrapped
+from .positions import Positions, native_positions
 
 
 class ComfyDenoiser:
@@ -24,10 +25,12 @@ class ComfyDenoiser:
     def __init__(self, patcher, model, spec: DiTSpec, cond: dict, model_options: dict):
         """cond: one processed positive condition (it carries `model_conds`); model_options: those of the sampling."""
         self.patcher, self.model, self.spec = patcher, model, spec
+        self.transformer: nn.Module = unwrapped(model.diffusion_model)
         self.device = patcher.load_device
         self._cond, self._options = cond, model_options
+        self._extra: dict = {}
         self._grid: tuple[int, int, int] | None = None
-        self._taps = None
+        self._installed: list[_Installed] = []
 
     # t in det_core's units <-> sigma in the model's
     def _sigma(self, t: torch.Tensor) -> torch.Tensor:
@@ -45,7 +48,7 @@ class ComfyDenoiser:
         part = comfy.samplers.get_area_and_mult(self._cond, x_t, sigma)
         arguments = comfy.samplers.cond_cat([part.conditioning])
         options = comfy.model_patcher.create_model_options_clone(self._options)["transformer_options"]
-        options.update(cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=sigma)
+        options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=sigma)
         return self.model.apply_model(x_t, sigma, transformer_options=options, **arguments).float()
 
     def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
@@ -61,30 +64,72 @@ class ComfyDenoiser:
         return t <= self.spec.track_limit
 
     @contextmanager
-    def attached(self, adapter: nn.Module) -> Iterator[None]:
-        """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward."""
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> Iterator[None]:
+        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
+        with native_positions(self.transformer, self.spec, times, rows, columns) as options, self.options(**options):
+            yield
 
-        def enter():
-            self._taps = tapped(self.model.diffusion_model, self.spec, adapter.blocks, lambda: self._grid)
-            self._taps.__enter__()
-
-        self._enter = enter
-        enter()
+    @contextmanager
+    def options(self, **extra) -> Iterator[None]:
+        """Inside, every call of the model has these entries more in its `transformer_options`."""
+        earlier, self._extra = self._extra, {**self._extra, **extra}
         try:
             yield
         finally:
-            self._leave()
+            self._extra = earlier
 
-    def _leave(self) -> None:
-        if self._taps is not None:
-            taps, self._taps = self._taps, None
-            taps.__exit__(None, None, None)
+    @property
+    def attention_override(self) -> Callable | None:
+        """What the MODEL itself replaces ComfyUI's attention with, if anything."""
+        return self._options.get("transformer_options", {}).get("optimized_attention_override")
+
+    @contextmanager
+    def attached(self, adapter: nn.Module) -> Iterator[None]:
+        """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward.
+
+        An adapter with a context manager `attached_to(transformer)` (a LoRA) installs itself. Adapters may be nested.
+        """
+
+        def install() -> AbstractContextManager:
+            if own := getattr(adapter, "attached_to", None):
+                return own(self.transformer)
+            return tapped(self.transformer, self.spec, adapter.blocks, lambda: self._grid)
+
+        entry = _Installed(install)
+        self._installed.append(entry)
+        try:
+            yield
+        finally:
+            self._installed.remove(entry)
+            entry.leave()
 
     @contextmanager
     def detached(self) -> Iterator[None]:
         """The bare model for a moment, between two steps: to sample with it as an artist would."""
-        self._leave()
+        for entry in reversed(self._installed):
+            entry.leave()
         try:
             yield
         finally:
-            self._enter()
+            for entry in self._installed:
+                entry.enter()
+
+
+class _Installed:
+    """An adapter in the model, which can be taken out and put in again."""
+
+    def __init__(self, install: Callable[[], AbstractContextManager]):
+        self._install = install
+        self._live: AbstractContextManager | None = None
+        self.enter()
+
+    def enter(self) -> None:
+        self._live = self._install()
+        self._live.__enter__()
+
+    def leave(self) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.__exit__(None, None, None)

@@ -4,33 +4,38 @@ hour."""
 from __future__ import annotations
 
 import logging
-import math
 
 import comfy.model_management as mm
 import torch
 
 from ...det_core.dit import DiTSpec
+from ...det_core.memory import training_memory
 
 logger = logging.getLogger(__name__)
 
-TEXT_TOKENS = 512  # upper bound of what text encoders give; a small share of a video's tokens
-INSIDE_BLOCK = 24  # (tokens x dim) tensors that autograd keeps inside one block: projections, attention, 4x wide MLP
-ADAPTER_BYTES = 16  # per parameter: float32 weight, gradient and two moments
-
 
 def training_bytes(
-    spec: DiTSpec, latent_shape: torch.Size, mid_dim: int, kernel_size: int, dtype: torch.dtype, checkpointing: bool
+    spec: DiTSpec,
+    latent_shape: torch.Size,
+    mid_dim: int,
+    kernel_size: int,
+    dtype: torch.dtype,
+    checkpointing: bool,
+    mlp_ratio: float = 4.0,
 ) -> int:
-    """Estimate of what one training step keeps beside the base model's weights, in bytes."""
-    tokens = math.prod(spec.grid(latent_shape)) + TEXT_TOKENS
-    size = max(2, dtype.itemsize)
-    stream = tokens * spec.dim * size
-    kernels = spec.num_blocks * (2 * kernel_size + 2) * tokens * mid_dim * size
-    blocks = (
-        spec.num_blocks * stream + INSIDE_BLOCK * stream if checkpointing else spec.num_blocks * INSIDE_BLOCK * stream
-    )
-    adapter = 2 * spec.num_blocks * spec.dim * mid_dim * kernel_size * ADAPTER_BYTES
-    return blocks + (0 if checkpointing else kernels) + adapter
+    """Estimate of what one training step keeps beside the base model's weights, in bytes.
+
+    mlp_ratio: width of a block's MLP over that of the tokens (`det_core.memory.mlp_ratio_of`).
+    """
+    return training_memory(
+        spec,
+        latent_shape,
+        policy="full" if checkpointing else "none",
+        dtype=dtype,
+        mid_dim=mid_dim,
+        kernel_size=kernel_size,
+        mlp_ratio=mlp_ratio,
+    ).total
 
 
 def check_fits(needed: int, patcher, spec: DiTSpec, checkpointing: bool) -> None:

@@ -15,9 +15,10 @@ MOST = 32  # tracks drawn of each kind; more hide each other
 
 
 def motion_plot(
-    source: Tracks, generated: Tracks, score: MotionScore, frame: torch.Tensor | None, size: tuple[int, int]
+    source: Tracks, generated: Tracks, score: MotionScore | None, frame: torch.Tensor | None, size: tuple[int, int]
 ) -> Image.Image:
-    """frame: (H, W, 3) in [0, 1] to draw on, or None; size: (width, height) of the video."""
+    """score: None draws the generated tracks grey. frame: (H, W, 3) in [0, 1] to draw on, or None. size: (width,
+    height) of the video."""
     factor = SHORT_SIDE / min(size)
     width, height = round(size[0] * factor), round(size[1] * factor)
     canvas = Image.new("RGB", (width, height), (24, 24, 24))
@@ -29,12 +30,13 @@ def motion_plot(
     for track in _some(len(source)):
         _path(draw, source, track, SOURCE, width, height, line)
     for track in _some(len(generated)):
-        value = score.per_track[track].item() if track < len(score.per_track) else float("nan")
+        value = score.per_track[track].item() if score and track < len(score.per_track) else float("nan")
         _path(draw, generated, track, score_colour(value), width, height, line)
     sheet = Image.new("RGB", (width, height + 56), "white")
     sheet.paste(canvas, (0, 0))
+    known = f"{score.score:.3f}" if score else "not measured"
     text, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
-    text.text((8, height + 4), f"motion fidelity {score.score:.3f}", fill="black", font=font)
+    text.text((8, height + 4), f"motion fidelity {known}", fill="black", font=font)
     small = ImageFont.load_default(14)
     text.text((8, height + 32), "source", fill=SOURCE, font=small)
     text.text((70, height + 32), "generated: per track from", fill="black", font=small)

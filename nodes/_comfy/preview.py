@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import comfy.model_management as mm
 import comfy.sample
@@ -82,13 +84,9 @@ class Sampler:
     def sheet(self, adapter, label: str) -> Image.Image:
         """A row of frames of one sample."""
         spec, patcher = self.denoiser.spec, self.denoiser.patcher
-        now = copy.deepcopy(adapter).requires_grad_(
-            False
-        )  # ComfyUI moves it between devices; the one in training stays
         training, mm.in_training = mm.in_training, False
         try:
-            with self.denoiser.detached(), torch.inference_mode():
-                model = apply_adapter(patcher, now, now.keep, 1.0)
+            with self._applied(adapter) as model:
                 noise = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed))
                 samples = comfy.sample.sample(
                     model,
@@ -109,3 +107,10 @@ class Sampler:
             mm.load_models_gpu([patcher])
             patcher.pre_run()
         return contact_sheet([(label, frames.reshape(-1, *frames.shape[-3:]).float().cpu())], 5)
+
+    @contextmanager
+    def _applied(self, adapter) -> Iterator:
+        """The MODEL with the adapter as it stands, ready to sample. ComfyUI moves weights about, so it gets copies."""
+        with self.denoiser.detached(), torch.inference_mode():
+            now = copy.deepcopy(adapter).requires_grad_(False)
+            yield apply_adapter(self.denoiser.patcher, now, now.keep, 1.0)

@@ -24,6 +24,7 @@ def track_video(
 
     Args:
         queries: (N, 2) in [0, 1] in the first frame; None finds the moving subject and draws `count` points of it.
+            With queries, a clip of the embedded model in which no shape is seen gives tracks that are never visible.
     """
     if tracker in ("auto", SPRITE):
         tracks = _sprite_tracks(frames, queries, count, generator, certain=tracker == SPRITE)
@@ -54,6 +55,9 @@ def _sprite_tracks(
     from ...det_core.tiny.reader import read_clip
 
     reading = read_clip(frames)
+    if certain and queries is not None and not reading.seen.any():
+        points = queries[:, None].expand(-1, len(frames), -1).clone()
+        return Tracks(points, torch.zeros(points.shape[:2], dtype=torch.bool), SPRITE)
     if not (reading.seen.any() if certain else reading.is_corpus_clip):
         return None
     if queries is None:

@@ -27,9 +27,10 @@ class PromptError(AssertionError):
 
 
 class ComfyServer:
-    def __init__(self, comfyui: Path, pack: Path, base: Path):
-        """base: becomes the server's folder of models, inputs and outputs; the pack is linked into its custom_nodes."""
-        self.comfyui, self.base = comfyui, base
+    def __init__(self, comfyui: Path, pack: Path, base: Path, *arguments: str):
+        """base: becomes the server's folder of models, inputs and outputs; the pack is linked into its custom_nodes.
+        arguments: further ones of ComfyUI's command line."""
+        self.comfyui, self.base, self.arguments = comfyui, base, arguments
         self.log_file = base / "server.log"
         self.client = uuid.uuid4().hex
         for folder in (
@@ -68,6 +69,7 @@ class ComfyServer:
             "--disable-auto-launch",
             "--verbose",
             "DEBUG",
+            *self.arguments,
         ]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(command, cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)

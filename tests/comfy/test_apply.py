@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 from checkpoints import transformer
-from test_parity import LATENTS, comfy_cond, conditioning, diffusers_cond, load, sampled
+from test_parity import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
 
@@ -81,7 +83,6 @@ def x0_of(patcher, family: str, x: torch.Tensor, sigma: torch.Tensor, cond: dict
 @pytest.mark.parametrize("batch", [1, 2])
 def test_equals_attach(loaded, batch):
     from det_pack.nodes._comfy.apply import apply_adapter
-    from diffusers import CogVideoXDDIMScheduler
 
     from det_core.attach import attach
     from det_core.denoiser import DiffusersDenoiser
@@ -90,18 +91,7 @@ def test_equals_attach(loaded, batch):
     x0 = torch.randn(batch, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(4))
     cond = conditioning()
-    scheduler = CogVideoXDDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        set_alpha_to_one=True,
-        clip_sample=False,
-        snr_shift_scale=1.0,
-    )
-    denoiser = DiffusersDenoiser(model, scheduler)
+    denoiser = DiffusersDenoiser(model, ddim_scheduler())
     t = torch.full((batch,), 600)
     keep = [0, 1, 3]
     with torch.no_grad(), attach(model, trained_twin(model, adapter), keep=keep, strength=0.7):
@@ -236,9 +226,11 @@ def test_fp8_weights(pack, tmp_path, dtype):
     assert moved.isfinite().all() and (moved - base).abs().max() > 1e-2
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
 @pytest.mark.parametrize("loaded", ["wan"], indirect=True)
-def test_torch_compile_of_the_base(loaded):
+def test_torch_compile_of_the_base(loaded, backend):
+    if backend == "inductor" and not os.environ.get("SLOW_TESTS"):
+        pytest.skip("minutes of compiling: set SLOW_TESTS=1 to run it")
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from det_pack.nodes._comfy.apply import apply_adapter
 
@@ -249,7 +241,7 @@ def test_torch_compile_of_the_base(loaded):
         sampled(m, family, cond, noise, 2) for m in (patcher, apply_adapter(patcher, adapter, adapter.keep, 1.0))
     ]
     compiled = patcher.clone()
-    set_torch_compile_wrapper(model=compiled, backend="eager")
+    set_torch_compile_wrapper(model=compiled, backend=backend)
     actual = [
         sampled(m, family, cond, noise, 2) for m in (compiled, apply_adapter(compiled, adapter, adapter.keep, 1.0))
     ]
@@ -276,6 +268,18 @@ def test_refusals(pack, tmp_path):
     with pytest.raises(ValueError, match=r"load the same file with Load DiT \(DeT\)"):
         model_spec(stock)
     assert MotionAdapter is type(adapter)
+
+
+def test_an_image_model_is_refused(pack):
+    from det_pack.nodes._comfy.apply import model_spec
+
+    class Flux(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.diffusion_model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+
+    with pytest.raises(ValueError, match="this MODEL is a Flux, which motion adapters do not work on: use CogVideoX"):
+        model_spec(SimpleNamespace(model=Flux()))
 
 
 def test_guidance_batches_cond_and_uncond(pack, tmp_path):

@@ -110,21 +110,11 @@ def test_forward_agrees(pack, tmp_path, case):
     assert (expected - actual).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("case", ["cogvideox 5B, native file", "cogvideox 2B, diffusers folder", "cogvideox 1.5"])
-def test_cogvideox_ten_steps_agree(pack, tmp_path, case):
+def ddim_scheduler(snr_shift: float = 1.0):
+    """CogVideoX's own scheduler, as its pipeline configures it."""
     from diffusers import CogVideoXDDIMScheduler
 
-    from det_core.denoiser import DiffusersDenoiser
-    from det_core.sample import sample
-
-    family, changes, folder = CASES[case]
-    two_b = not changes.get("use_rotary_positional_embeddings", True)
-    model = transformer(family, **changes)
-    if two_b:
-        (tmp_path / "model" / "scheduler").mkdir(parents=True)
-        (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text('{"snr_shift_scale": 3.0}')
-    patcher = load(pack, tmp_path, family, model, folder=folder)
-    scheduler = CogVideoXDDIMScheduler(
+    return CogVideoXDDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -133,12 +123,59 @@ def test_cogvideox_ten_steps_agree(pack, tmp_path, case):
         timestep_spacing="trailing",
         set_alpha_to_one=True,
         clip_sample=False,
-        snr_shift_scale=3.0 if two_b else 1.0,
+        snr_shift_scale=snr_shift,
     )
-    noise = torch.randn(1, 16, 4, 8, 12, generator=torch.Generator().manual_seed(2))
-    cond = conditioning()
-    expected = sample(DiffusersDenoiser(model, scheduler), diffusers_cond(family, cond), None, noise, steps=10, cfg=1.0)
-    assert (expected - sampled(patcher, family, cond, noise)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("steps, seed", [(10, 2), (20, 11), (50, 12)])
+@pytest.mark.parametrize("case", ["cogvideox 5B, native file", "cogvideox 2B, diffusers folder", "cogvideox 1.5"])
+def test_cogvideox_sampling_agrees(pack, tmp_path, case, steps, seed):
+    from det_core.denoiser import DiffusersDenoiser
+    from det_core.sample import sample
+
+    family, changes, folder = CASES[case]
+    two_b = not changes.get("use_rotary_positional_embeddings", True)
+    model = transformer(family, seed, **changes)
+    if two_b:
+        (tmp_path / "model" / "scheduler").mkdir(parents=True)
+        (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text('{"snr_shift_scale": 3.0}')
+    patcher = load(pack, tmp_path, family, model, folder=folder)
+    noise = torch.randn(1, 16, 4, 8, 12, generator=torch.Generator().manual_seed(seed))
+    cond = conditioning(seed=seed)
+    denoiser = DiffusersDenoiser(model, ddim_scheduler(3.0 if two_b else 1.0))
+    expected = sample(denoiser, diffusers_cond(family, cond), None, noise, steps=steps, cfg=1.0)
+    assert (expected - sampled(patcher, family, cond, noise, steps)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("steps", [7, 13])
+def test_cogvideox_sampling_agrees_with_ddim_itself(pack, tmp_path, steps):
+    """Where the steps do not divide 1000, diffusers' steps do not join; the formula of DDIM does, with alpha exactly 0
+    at the start."""
+    import comfy.samplers
+
+    from det_core.denoiser import DiffusersDenoiser
+
+    model = transformer("cogvideox", seed=4)
+    patcher = load(pack, tmp_path, "cogvideox", model)
+    scheduler = ddim_scheduler()
+    denoiser = DiffusersDenoiser(model, scheduler)
+    noise = torch.randn(1, 16, 4, 8, 12, generator=torch.Generator().manual_seed(21))
+    cond = conditioning(seed=22)
+    sampling = patcher.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", steps)[:-1]
+    times = [int((sampling.sigmas - sigma).abs().argmin()) for sigma in sigmas]
+    assert times[0] == 999 and scheduler.alphas_cumprod[999] == 0
+    x = noise.double()
+    with torch.no_grad():
+        for t, following in zip(times, [*times[1:], None], strict=True):
+            alpha = scheduler.alphas_cumprod[t].double()
+            after = 1.0 if following is None else scheduler.alphas_cumprod[following].double()
+            t = torch.tensor([t])
+            velocity = denoiser.predict_velocity(x.float(), t, diffusers_cond("cogvideox", cond)).double()
+            x0 = alpha.sqrt() * x - (1 - alpha).sqrt() * velocity
+            eps = alpha.sqrt() * velocity + (1 - alpha).sqrt() * x
+            x = after**0.5 * x0 + (1 - after) ** 0.5 * eps
+    assert (x - sampled(patcher, "cogvideox", cond, noise, steps)).abs().max() < TOLERANCE
 
 
 @pytest.mark.parametrize("family", ["hunyuan_video", "wan"])
@@ -164,6 +201,30 @@ def test_flow_ten_steps_agree(pack, tmp_path, family):
             velocity = denoiser.predict_velocity(x, t.expand(1), diffusers_cond(family, cond))
             x = scheduler.step(velocity, t, x, return_dict=False)[0]
     assert (x - sampled(patcher, family, cond, noise)).abs().max() < TOLERANCE
+
+
+def test_learned_positions_hold_at_their_size_and_are_refused_at_others(pack, tmp_path):
+    """CogVideoX-5B-I2V 1.0: a learned table beside rotary positions; diffusers refuses other sizes, too."""
+    model = transformer(
+        "cogvideox",
+        in_channels=32,
+        num_attention_heads=3,
+        num_layers=1,
+        max_text_seq_length=226,
+        use_learned_positional_embeddings=True,
+    )
+    table = model.patch_embed.pos_embedding
+    table.copy_(torch.randn(table.shape, generator=torch.Generator().manual_seed(1)))
+    dit = load(pack, tmp_path, "cogvideox", model, folder=True).model.diffusion_model
+    assert dit.use_rotary_positional_embeddings
+    text, video = torch.randn(1, 226, TEXT_WIDTH), torch.randn(1, 13, 32, 60, 90)
+    with torch.no_grad():
+        assert (dit.patch_embed(text, video) - model.patch_embed(text, video)).abs().max() < 1e-5
+        part = dit.patch_embed(text, video[:, :5])  # fewer frames: the table's first ones
+        assert (part - model.patch_embed(text, video)[:, : part.shape[1]]).abs().max() < 1e-5
+        for wrong in (video[..., :88], video[..., :58, :], video[:, [0] * 14]):
+            with pytest.raises(ValueError, match="learned positions for 720x480 pixels and at most 49 frames"):
+                dit.patch_embed(text, wrong)
 
 
 def test_corrections_are_said_and_not_repeated(pack, tmp_path, caplog):

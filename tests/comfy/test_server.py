@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,27 +205,38 @@ def test_names_that_are_taken_get_a_number(server):
     )
 
 
-def test_progress_and_previews_on_the_websocket(server):
+@contextmanager
+def listening(server):
+    """The messages of the websocket as they come: dictionaries, or bytes for pictures and texts."""
     import websocket
 
     socket = websocket.create_connection(f"ws://127.0.0.1:{server.port}/ws?clientId={server.client}", timeout=120)
-    try:
-        prompt = server.queue(training(6, preview_every=3, train_seed=11))
-        kinds, pictures, texts = [], 0, []
+
+    def messages():
         while True:
             message = socket.recv()
+            yield message if isinstance(message, bytes) else json.loads(message)
+
+    try:
+        yield messages()
+    finally:
+        socket.close()
+
+
+def test_progress_and_previews_on_the_websocket(server):
+    kinds, pictures, texts = [], 0, []
+    with listening(server) as messages:
+        prompt = server.queue(training(6, preview_every=3, train_seed=11))
+        for message in messages:
             if isinstance(message, bytes):
                 kind = int.from_bytes(message[:4], "big")
                 pictures += kind in (1, 4)
                 if kind == 3:
                     texts.append(message[8 + int.from_bytes(message[4:8], "big") :].decode())
                 continue
-            event = json.loads(message)
-            kinds.append(event["type"])
-            if event["type"] in ("execution_success", "execution_error") and event["data"]["prompt_id"] == prompt:
+            kinds.append(message["type"])
+            if message["type"] in ("execution_success", "execution_error") and message["data"]["prompt_id"] == prompt:
                 break
-    finally:
-        socket.close()
     assert kinds[-1] == "execution_success"
     assert "progress" in kinds and pictures >= 1
     assert any("of 6, loss " in t and " left" in t for t in texts), texts
@@ -262,16 +275,20 @@ def test_cancel_and_resume(server):
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
-def test_a_server_killed_in_the_middle_of_training(server, tmp_path):
-    """On a server of its own: kill -9 after step 50, start again, resume; the adapter is that of an undisturbed run."""
+def own_server(base: Path, *arguments: str) -> ComfyServer:
+    """Another server, not started yet, with what `training` needs."""
     from checkpoints import save_native, transformer
     from conftest import write_source_video
 
-    own = ComfyServer(COMFYUI, ROOT, tmp_path)
-    save_native(
-        "wan", transformer("wan"), tmp_path / "models" / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors"
-    )
-    write_source_video(tmp_path / "input" / "source.mp4")
+    own = ComfyServer(COMFYUI, ROOT, base, *arguments)
+    save_native("wan", transformer("wan"), base / "models" / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors")
+    write_source_video(base / "input" / "source.mp4")
+    return own
+
+
+def test_a_server_killed_in_the_middle_of_training(server, tmp_path):
+    """On a server of its own: kill -9 after step 50, start again, resume; the adapter is that of an undisturbed run."""
+    own = own_server(tmp_path)
     graph = training(70, run_name="killed")
     only(graph, SAVE)["name"] = "killed"
     try:
@@ -292,18 +309,68 @@ def test_a_server_killed_in_the_middle_of_training(server, tmp_path):
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
-def test_fifty_prompts_back_to_back(server):
-    """Train, apply, sample, fifty times with other seeds: all succeed and memory stays."""
+def embedded_training(steps: int, **changes) -> dict:
+    """The embedded workflow as far as the saved adapter."""
+    graph = workflow("transfer_embedded")
+    only(graph, TRAIN).update(steps=steps, preview_every=0, **changes)
+    (end,) = [key for key, node in graph.items() if node["class_type"] == SAVE]
+    needed, todo = set(), [end]
+    while todo:
+        needed.add(key := todo.pop())
+        todo += [value[0] for value in graph[key]["inputs"].values() if isinstance(value, list)]
+    return {key: node for key, node in graph.items() if key in needed}
+
+
+def test_the_embedded_model_resumes_after_a_restart(server, tmp_path):
+    """Its learning rate falls over its steps, so it is resumed with the number of steps that it began with."""
+    graph = embedded_training(8, run_name="embedded restart")
+    only(graph, SAVE)["name"] = "embedded restart"
+    own = ComfyServer(COMFYUI, ROOT, tmp_path)
+    try:
+        own.start()
+        with listening(own) as events:
+            prompt = own.queue(graph)
+            next(e for e in events if isinstance(e, dict) and e["type"] == "progress" and e["data"]["value"] >= 3)
+            own.post("/interrupt")
+        with pytest.raises(PromptError, match="interrupted"):
+            own.wait(prompt)
+        own.stop()
+        own.start()
+        only(graph, TRAIN)["resume"] = True
+        longer = copy.deepcopy(graph)
+        only(longer, TRAIN)["steps"] = 9
+        assert "was started for 8 steps, over which embedded's learning rate falls" in failed(own, longer).message
+        own.run(graph)
+        actual = adapter_tensors(own, "embedded restart")
+    finally:
+        own.stop()
+    whole = embedded_training(8, run_name="embedded whole")
+    only(whole, SAVE)["name"] = "embedded whole"
+    server.run(whole)
+    expected = adapter_tensors(server, "embedded whole")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_fifty_prompts_back_to_back(tmp_path):
+    """Train, apply, sample, fifty times with other seeds: all succeed and memory stays.
+
+    On a server that keeps the last prompt's outputs only: by default ComfyUI keeps those of earlier prompts, too, until
+    memory is short."""
+    own = own_server(tmp_path, "--cache-classic")
     memory = []
-    for number in range(50):
-        graph = training(5, train_seed=1000 + number, run_name="fifty")
-        only(graph, SAVE)["overwrite"] = True
-        only(graph, SAVE)["name"] = "fifty"
-        only(graph, "KSampler")["seed"] = number
-        server.run(graph)
-        memory.append(server.rss_mb())
+    try:
+        own.start()
+        for number in range(50):
+            graph = training(5, train_seed=1000 + number, run_name="fifty")
+            only(graph, SAVE)["overwrite"] = True
+            only(graph, SAVE)["name"] = "fifty"
+            only(graph, "KSampler")["seed"] = number
+            own.run(graph)
+            memory.append(own.rss_mb())
+    finally:
+        own.stop()
     print(f"resident memory after prompt 5: {memory[4]:.0f} MB, after prompt 50: {memory[49]:.0f} MB")
-    assert memory[49] < 1.1 * memory[4]  # 1.06 was measured; wanted is 1.05
+    assert memory[49] < 1.05 * memory[4]
 
 
 def test_start_up_is_quick_and_light(server):

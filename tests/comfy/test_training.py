@@ -6,7 +6,7 @@ import pytest
 import torch
 from checkpoints import save_native, transformer
 from test_apply import digest, overridden
-from test_parity import LATENTS, comfy_cond, conditioning, diffusers_cond, load, sampled
+from test_parity import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
 STEPS = 3
@@ -45,26 +45,13 @@ def trained(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_training_on_diffusers(pack, tmp_path, family, checkpointing):
     """Same seed, same draws: losses and weights agree with det_core's training over the diffusers model."""
-    from diffusers import CogVideoXDDIMScheduler
-
     from det_core import tracks as core_tracks
     from det_core.denoiser import DiffusersDenoiser
     from det_core.train import TrainConfig, train_motion_adapter
 
     model = transformer(family)
     result = trained(family, load(pack, tmp_path, family, model), checkpointing=checkpointing)
-    scheduler = CogVideoXDDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        set_alpha_to_one=True,
-        clip_sample=False,
-        snr_shift_scale=1.0,
-    )
-    denoiser = DiffusersDenoiser(model, scheduler)
+    denoiser = DiffusersDenoiser(model, ddim_scheduler())
     config = TrainConfig.for_spec(denoiser.spec, steps=STEPS, lr=1e-2, seed=3, mid_dim=8, kernel_size=3, warmup=0)
     points = tracks(core_tracks, (LATENTS[family][0] - 1) * 4 + 1)
     expected = train_motion_adapter(denoiser, source(family), diffusers_cond(family, conditioning()), points, config)
@@ -136,13 +123,16 @@ def test_cancel_leaves_nothing_behind(pack, tmp_path, family, where):
             mm.interrupt_current_processing()  # the next op raises, in the middle of a forward
 
     with pytest.raises(mm.InterruptProcessingException):
-        trained(family, patcher, steps=50, on_step=cancel)
+        trained(family, patcher, steps=4, on_step=cancel)
     assert runs[-1].step == 2 and runs[-1].result().state.step == 2
     assert mm.in_training is False and not mm.processing_interrupted()
     assert overridden(patcher.model) == []
     assert digest(patcher.model) == before
     assert torch.equal(sampled(patcher, family, cond, noise, 2), base)
-    assert len(trained(family, patcher, steps=1).losses["total"]) == 1
+    rest = trained(family, patcher, steps=4, resume=runs[-1].state())
+    whole = trained(family, patcher, steps=4)
+    assert rest.losses["total"] == whole.losses["total"]
+    assert all(torch.equal(v, whole.adapter.state_dict()[k]) for k, v in rest.adapter.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])

@@ -10,7 +10,8 @@ const browser = await chromium.launch({
   headless: true,
   args: ['--no-sandbox', '--disable-dev-shm-usage', '--use-gl=swiftshader', '--enable-unsafe-swiftshader']
 })
-const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } })
+const page = await browser.newPage({ viewport: { width: 2560, height: 1600 } })
+const CANVAS = [64, 96, 2480, 1390] // the part of the window that no menu covers
 let errors = []
 page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
 page.on('pageerror', (error) => errors.push(String(error)))
@@ -19,6 +20,8 @@ await page.goto(url, { waitUntil: 'domcontentloaded' })
 await page.waitForFunction(() => window.app && window.app.graph && window.app.extensionManager, null, { timeout: 180000 })
 await page.evaluate(async () => {
   await window.app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
+  await window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)
+  await window.app.extensionManager.setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0)
 })
 await page.waitForTimeout(3000)
 await page.keyboard.press('Escape')
@@ -44,15 +47,33 @@ const visit = async (title) => {
   const seen = await page.evaluate(async () => {
     const nodes = window.app.graph._nodes
     const { output } = await window.app.graphToPrompt()
+    const boxes = nodes.map((n) => {
+      const [width, height] = n.computeSize()
+      return { id: String(n.id), type: n.type, x: n.pos[0], y: n.pos[1], width: n.size[0], height: n.size[1], needs: [width, height] }
+    })
     return {
       nodes: nodes.length,
+      boxes,
+      red: nodes.filter((n) => n.has_errors).map((n) => n.type),
       missing: nodes.filter((n) => !(n.type in window.LiteGraph.registered_node_types)).map((n) => n.type),
       output
     }
   })
-  await page.evaluate(() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView'))
-  await page.waitForTimeout(1500)
-  await page.screenshot({ path: `${out}/${title}.png` })
+  await page.evaluate(([x, y, width, height]) => {
+    const nodes = window.app.graph._nodes
+    const left = Math.min(...nodes.map((n) => n.pos[0])) - 40
+    const top = Math.min(...nodes.map((n) => n.pos[1])) - 90
+    const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0])) + 40
+    const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1])) + 40
+    const view = window.app.canvas.ds
+    view.scale = Math.min(width / (right - left), height / (bottom - top), 1)
+    view.offset[0] = (x + width / 2) / view.scale - (left + right) / 2
+    view.offset[1] = (y + height / 2) / view.scale - (top + bottom) / 2
+    window.app.canvas.setDirty(true, true)
+  }, CANVAS)
+  await page.waitForTimeout(2500)
+  const [x, y, width, height] = CANVAS
+  await page.screenshot({ path: `${out}/${title}.png`, clip: { x, y, width, height } })
   report[title] = { ...seen, pictures, errors: [...errors] }
   await page.evaluate(() => window.app.graph.clear())
 }

@@ -1,0 +1,49 @@
+"""Read the attention heads of ComfyUI's own models: q and k as its attention function gets them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...det_core.attach import overridden
+from ...det_core.fym.head_scores import HeadScores
+from .denoiser import ComfyDenoiser
+
+
+@contextmanager
+def watched_model(denoiser: ComfyDenoiser, scores: HeadScores) -> Iterator[None]:
+    """Inside, each forward of the model (batch 1) adds the self-attention of every block to `scores`.
+
+    The first attention call after a block's tap is its self-attention; its video tokens come last (CogVideoX and
+    HunyuanVideo) or are all there are. A replaced attention (SageAttention and the like) still computes the result.
+    """
+    current: list[int] = []
+    earlier = denoiser.attention_override
+
+    def entering(forward, block: int):
+        def enter(*args, **kwargs):
+            current[:] = [block]
+            return forward(*args, **kwargs)
+
+        return enter
+
+    def read(attention, q, k, *args, **kwargs):
+        if current:
+            heads = kwargs["heads"] if "heads" in kwargs else args[1]  # args: v, heads, ...
+            scores.observe(current.pop(), *(_video(x, heads, kwargs.get("skip_reshape"), scores) for x in (q, k)))
+        if earlier is not None:
+            return earlier(attention, q, k, *args, **kwargs)
+        return attention(q, k, *args, **kwargs)
+
+    modules = [denoiser.transformer.get_submodule(tap.input) for tap in denoiser.spec.taps]
+    pairs = [(module, entering(module.forward, block)) for block, module in enumerate(modules)]
+    with overridden(pairs), denoiser.options(optimized_attention_override=read):
+        yield
+
+
+def _video(x, heads: int, split: bool | None, scores: HeadScores):
+    """q or k, (1, tokens, heads * width) or already split (1, heads, tokens, width) -> (heads, video tokens, width)."""
+    if not split:
+        x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x[0, :, -math.prod(scores.grid) :]

@@ -1,0 +1,63 @@
+"""Evaluate Motion: a score where there is something to compare, and "not measured" where there is not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def evaluate(pack):
+    """(source, generated) -> (score, report) of the node."""
+    from det_pack.nodes.evaluate import DeTEvaluateMotion
+
+    def run(source, generated):
+        score, plot, report = DeTEvaluateMotion.execute(source, generated, "hybrid").args
+        assert plot.ndim == 4 and plot.shape[-1] == 3
+        return score, report
+
+    return run
+
+
+def tracks(visible: bool = True, **extra) -> dict:
+    steps = torch.linspace(8, 40, 9)[:, None].expand(9, 4)
+    path = torch.stack([steps, steps + torch.arange(4)], dim=-1)
+    return {
+        "track_path": path,
+        "track_visibility": torch.full((9, 4), visible),
+        "width": 64,
+        "height": 64,
+        **extra,
+    }
+
+
+def clip(motion: str = "loop") -> torch.Tensor:
+    from det_core.tiny.corpus import Scene, make_clip
+
+    return make_clip(Scene("red", "circle", "navy", "plain"), motion, torch.Generator().manual_seed(29)).frames
+
+
+def test_the_same_motion_scores_one(evaluate):
+    score, report = evaluate(tracks(), tracks())
+    assert score == pytest.approx(1) and report.startswith("motion fidelity (hybrid): 1.000\nshape 1.000")
+    assert evaluate(clip(), clip())[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_another_motion_scores_less(evaluate):
+    assert evaluate(clip("loop"), clip("zigzag"))[0] < 0.7
+
+
+@pytest.mark.parametrize("generated", ["no sprite", "hidden tracks"])
+def test_nothing_to_compare_is_not_measured(evaluate, generated):
+    empty = torch.full((9, 64, 64, 3), 0.5) if generated == "no sprite" else tracks(visible=False)
+    source = clip() if generated == "no sprite" else tracks()
+    score, report = evaluate(source, empty)
+    assert math.isnan(score)
+    assert report.startswith("motion fidelity (hybrid): not measured\n") and "visible" in report
+
+
+def test_lengths_that_differ_are_refused(evaluate):
+    with pytest.raises(ValueError, match="the source has 9 frames and the generated video 8"):
+        evaluate(clip(), clip()[:8])
