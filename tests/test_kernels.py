@@ -27,6 +27,8 @@ TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 6e-3}
 @pytest.fixture
 def interpreter(monkeypatch):
     """Triton's kernels run on the CPU, through its interpreter."""
+    if torch.cuda.is_available():
+        pytest.skip("A GPU IS THERE: Triton does not interpret here (see conftest.py)")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.delenv("DET_KERNELS", raising=False)
     pytest.importorskip("triton", reason="Triton is not installed: its kernels are NOT tested here")
