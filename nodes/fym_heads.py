@@ -65,7 +65,7 @@ class FYMClassifyHeads(io.ComfyNode):
                     tooltip="How noisy the video is that the model looks at: 0 is clean, 1000 is noise alone.",
                 ),
                 io.Int.Input(
-                    "noise_seed", default=0, min=0, max=2**31 - 2, tooltip="The same seed gives the same head map."
+                    "head_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same head map."
                 ),
             ],
             outputs=[
@@ -79,7 +79,7 @@ class FYMClassifyHeads(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latents, caption, rule, draws, noise_level, noise_seed) -> io.NodeOutput:
+    def execute(cls, model, latents, caption, rule, draws, noise_level, head_seed) -> io.NodeOutput:
         spec = model_spec(model)
         if has_adapter(model):
             raise ValueError("this MODEL has a motion adapter on it: classify the heads of the base model")
@@ -107,7 +107,7 @@ class FYMClassifyHeads(io.ComfyNode):
                 t=noise_level,
                 draws=draws,
                 rule=rule,
-                seed=noise_seed,
+                seed=head_seed,
                 watch=lambda scores: watched_model(denoiser, scores),
                 on_draw=shown,
             )

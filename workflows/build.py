@@ -37,8 +37,8 @@ HEIGHTS = {
     "SaveVideo": 420,
 }
 
-# Widgets of each node in the order of its schema. After a seed of these names the editor puts one more, its control.
-SEEDS = {"seed", "noise_seed"}
+# Widgets of each node in the order of its schema. After a seed of this name the editor puts one more, its control.
+SEEDS = {"seed"}
 WIDGETS = {
     "CLIPLoader": ["clip_name", "type", "device"],
     "CLIPTextEncode": ["text"],
@@ -66,7 +66,7 @@ WIDGETS = {
     "DualCLIPLoader": ["clip_name1", "clip_name2", "type", "device"],
     "EmptyHunyuanLatentVideo": ["width", "height", "length", "batch_size"],
     "FluxGuidance": ["guidance"],
-    "FYMClassifyHeads": ["rule", "draws", "noise_level", "noise_seed"],
+    "FYMClassifyHeads": ["rule", "draws", "noise_level", "head_seed"],
     "FYMTrainMotionLoRA": [
         "spatial_steps",
         "temporal_steps",

@@ -13,7 +13,7 @@ EMBEDDED_STEPS, LARGE_STEPS = (100, 200), (600, 600)  # the models' own, which g
 
 def classify(g: Graph, model: Out, latents: Out, caption: Out, **changes) -> tuple[Out, Out]:
     """(heads, picture)."""
-    settings = {"rule": "balanced", "draws": 3, "noise_level": 900.0, "noise_seed": 0}
+    settings = {"rule": "balanced", "draws": 3, "noise_level": 900.0, "head_seed": 0}
     title = changes.pop("title", None)
     return tuple(
         g.add("FYMClassifyHeads", title, model=model, latents=latents, caption=caption, **{**settings, **changes})

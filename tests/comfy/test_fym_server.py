@@ -116,7 +116,7 @@ def test_cancel_and_resume(server):
 
 def test_cancel_while_heads_are_classified(server):
     graph = wan(run_name="never trained")
-    only(graph, HEADS).update({"draws": 100, "noise_seed": 77})
+    only(graph, HEADS).update({"draws": 100, "head_seed": 77})
     prompt = server.queue(graph)
     deadline = time.monotonic() + 60
     while not any(entry[1] == prompt for entry in server.get("/queue")["queue_running"]):
