@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core.draw import loss_curve
 from ..det_core.fym.motion_loss import MOTION_LOSSES
 from ..det_core.fym.sparse import sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
@@ -26,7 +24,7 @@ from ._comfy.lora import (
     still_examples,
 )
 from ._comfy.memory import check_fits
-from ._comfy.preview import TrainingView
+from ._comfy.preview import TrainingView, loss_picture
 from ._comfy.sockets import video_frames, video_latents
 from ._comfy.training import check_differentiable, trainable
 
@@ -275,8 +273,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                 done += configs[stage].steps
             files = [lora_model(loras[stage].cpu(), spec) for stage in STAGES]
         logger.info("motion LoRAs trained: %d spatial and %d temporal steps", *(len(losses[s]) for s in STAGES))
-        curve = np.asarray(loss_curve(losses, 960, 480).convert("RGB"))
-        picture = torch.from_numpy(curve.copy()).float()[None] / 255
+        picture = loss_picture(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}
         return io.NodeOutput(*files, losses, ui=ui.PreviewImage(picture, cls=cls))
 

@@ -6,19 +6,17 @@ import dataclasses
 import json
 import logging
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..det_core import __version__
-from ..det_core.draw import loss_curve
-from ..det_core.memory import mlp_ratio_of
+from ..det_core.memory import mlp_ratio_of, training_memory
 from ..det_core.train import TrainConfig, TrainResult, train_motion_adapter
 from ..det_core.train_state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
 from ._comfy.keeper import Keeper
-from ._comfy.memory import check_fits, training_bytes
-from ._comfy.preview import Sampler, TrainingView
+from ._comfy.memory import check_fits
+from ._comfy.preview import Sampler, TrainingView, loss_picture
 from ._comfy.sockets import DetAdapter, check_track_length, tracks_of, video_latents
 from ._comfy.training import check_differentiable, trainable
 
@@ -212,15 +210,16 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             seed=train_seed,
             **{name: value for name, value in given.items() if value},
         )
-        needed = training_bytes(
+        needed = training_memory(
             spec,
             z.shape,
-            config.mid_dim or spec.defaults.mid_dim,
-            config.kernel_size or spec.defaults.kernel_size,
-            model.model.get_dtype_inference(),
-            gradient_checkpointing,
-            mlp_ratio_of(model.model.diffusion_model, spec),
-        )
+            policy="full" if gradient_checkpointing else "none",
+            dtype=model.model.get_dtype_inference(),
+            mid_dim=config.mid_dim,
+            kernel_size=config.kernel_size,
+            batch=config.batch,
+            mlp_ratio=mlp_ratio_of(model.model.diffusion_model, spec),
+        ).total
         check_fits(needed, model, spec, gradient_checkpointing)
         if spec.caution:
             logger.warning("%s", spec.caution)
@@ -250,10 +249,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             keeper.run_done(result)
             adapter = result.adapter.cpu().requires_grad_(False)
         adapter.metadata.update(_metadata(config, result))
-        curve = torch.frombuffer(
-            bytearray(loss_curve(result.losses, 960, 480).convert("RGB").tobytes()), dtype=torch.uint8
-        )
-        picture = curve.reshape(1, 480, 960, 3).float() / 255
+        picture = loss_picture(result.losses)
         losses = {"loss": result.losses["total"], **{k: v for k, v in result.losses.items() if k != "total"}}
         return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(picture, cls=cls))
 

@@ -42,7 +42,7 @@ def token_positions(
         )
     from ..attach import overridden
 
-    tokens = {axis: _of_tokens(positions, spec.patch[axis]) for axis, positions in wanted.items()}
+    tokens = {axis: of_tokens(positions, spec.patch[axis]) for axis, positions in wanted.items()}
     grid: list[tuple[int, int, int]] = []
     overrides = _overrides(transformer, spec, tokens, lambda: grid[0])
     inner = dict(overrides).get(transformer, transformer.forward)
@@ -63,7 +63,7 @@ def token_positions(
         yield
 
 
-def _of_tokens(positions: Sequence[float], patch: int) -> torch.Tensor:
+def of_tokens(positions: Sequence[float], patch: int) -> torch.Tensor:
     """Positions of cells -> positions of tokens of `patch` cells: a token stands at the middle of its cells."""
     cells = torch.tensor([float(p) for p in positions], dtype=torch.float64)
     return torch.stack([(group.mean() - (len(group) - 1) / 2) / patch for group in cells.split(patch)])

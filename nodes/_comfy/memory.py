@@ -6,36 +6,10 @@ from __future__ import annotations
 import logging
 
 import comfy.model_management as mm
-import torch
 
 from ...det_core.dit import DiTSpec
-from ...det_core.memory import training_memory
 
 logger = logging.getLogger(__name__)
-
-
-def training_bytes(
-    spec: DiTSpec,
-    latent_shape: torch.Size,
-    mid_dim: int,
-    kernel_size: int,
-    dtype: torch.dtype,
-    checkpointing: bool,
-    mlp_ratio: float = 4.0,
-) -> int:
-    """Estimate of what one training step keeps beside the base model's weights, in bytes.
-
-    mlp_ratio: width of a block's MLP over that of the tokens (`det_core.memory.mlp_ratio_of`).
-    """
-    return training_memory(
-        spec,
-        latent_shape,
-        policy="full" if checkpointing else "none",
-        dtype=dtype,
-        mid_dim=mid_dim,
-        kernel_size=kernel_size,
-        mlp_ratio=mlp_ratio,
-    ).total
 
 
 def check_fits(needed: int, patcher, spec: DiTSpec, checkpointing: bool) -> None:

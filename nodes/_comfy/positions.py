@@ -14,6 +14,7 @@ from torch import nn
 
 from ...det_core.attach import overridden
 from ...det_core.dit import DiTSpec
+from ...det_core.dit.positions import of_tokens
 from .cogvideox import AddSincos, sincos_table
 
 Positions = Sequence[float] | None
@@ -32,7 +33,7 @@ def native_positions(
     Raises: ValueError if the model's positions cannot be set, or, at a call, if the video has another size.
     """
     given = {axis: p for axis, p in enumerate((times, rows, columns)) if p is not None}
-    places = {axis: _of_tokens(positions, spec.patch[axis]) for axis, positions in given.items()}
+    places = {axis: of_tokens(positions, spec.patch[axis]) for axis, positions in given.items()}
     if not places:
         yield {}
     elif spec.name == "wan":
@@ -53,12 +54,6 @@ def native_positions(
         raise ValueError(
             f"the token positions of {spec.name} cannot be set in ComfyUI: train on all frames at full size"
         )
-
-
-def _of_tokens(positions: Sequence[float], patch: int) -> torch.Tensor:
-    """Positions of cells -> positions of tokens of `patch` cells: a token stands at the middle of its cells."""
-    cells = torch.tensor([float(p) for p in positions], dtype=torch.float64)
-    return torch.stack([(group.mean() - (len(group) - 1) / 2) / patch for group in cells.split(patch)])
 
 
 def _check(grid: Sequence[int], places: Places) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import comfy.model_management as mm
 import comfy.sample
 import comfy.utils
+import numpy as np
 import torch
 from PIL import Image
 
@@ -26,6 +27,12 @@ def send_text(text: str, node_id: str | None) -> None:
 
     if node_id is not None and PromptServer.instance is not None:
         PromptServer.instance.send_progress_text(text, node_id)
+
+
+def loss_picture(losses: dict[str, list[float]]) -> torch.Tensor:
+    """The loss curves of a finished training as IMAGE (1, 480, 960, 3)."""
+    curve = np.array(loss_curve(losses, 960, 480).convert("RGB"))
+    return torch.from_numpy(curve).float()[None] / 255
 
 
 class TrainingView:
