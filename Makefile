@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-comfyui study clean
+.PHONY: demo test test-comfyui study bench clean
 
 demo: $(VENV)/.ready
 	$(RUN) -m det_core transfer --video det_core/tiny/demo_source.mp4 --caption "a red circle on a navy plain background" \
@@ -23,9 +23,14 @@ test-comfyui:
 	$(PYTHON) tests/comfy/environment.py
 	.venv-comfyui/bin/python -m pytest -q tests/comfy
 
-# The measurements behind docs/study.md; continues where it was stopped (about 40 minutes on 2 cores).
+# The measurements behind docs/study.md; continues where it was stopped (about 80 minutes on 2 cores). A glance at all
+# of it in some minutes: make study STUDY=--quick
 study: $(VENV)/.ready
-	$(RUN) tests/benchmarks/study_embedded.py --out runs/study
+	$(RUN) tests/benchmarks/study.py --out runs/study $(STUDY)
+
+# Speed and memory against the method as it reads; on a CPU small shapes (docs/performance.md).
+bench: $(VENV)/.ready
+	$(RUN) tests/benchmarks/bench_performance.py
 
 $(VENV)/.ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
