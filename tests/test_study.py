@@ -48,6 +48,14 @@ def test_every_row_has_a_training_a_table_and_a_name_of_its_own():
     assert {row.group for row in ROWS} == set(TITLES)
 
 
+def test_some_groups_alone_still_train_what_they_are_compared_with():
+    from study_rows import GROUPS, TRAININGS, trainings_of
+
+    assert trainings_of(("tracking",)) == ["det", "no tracking", "tracking 0.01"]
+    assert trainings_of(("fast",)) == ["steps 200", "fast 0.5", "fast 0.75"]
+    assert trainings_of(GROUPS) == list(TRAININGS)
+
+
 def test_blocks_are_dropped_from_either_end_and_as_many():
     from study_methods import blocks_kept
 

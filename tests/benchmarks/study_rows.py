@@ -121,8 +121,9 @@ REFERENCES = {"form": TUNED, "fast": LONG}  # of a table's gains, beside the mod
 
 
 def trainings_of(groups: tuple[str, ...]) -> list[str]:
-    """The trainings that the rows of these groups need, in the study's order."""
-    wanted = {row.training for row in ROWS if row.group in groups}
+    """The trainings of the rows of these groups and of what their gains are on, in the study's order."""
+    references = {REFERENCES.get(group, PAPER) for group in groups}
+    wanted = {row.training for row in ROWS if row.group in groups or row.name in references}
     return [name for name in TRAININGS if name in wanted]
 
 
