@@ -58,6 +58,12 @@ def sampler(
     )[0]
 
 
+def decode_tiled(g: Graph, samples: Out, vae: Out) -> Out:
+    """Decode a large video in parts."""
+    parts = {"tile_size": 256, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
+    return g.add("VAEDecodeTiled", None, samples=samples, vae=vae, **parts)[0]
+
+
 def save_video(g: Graph, images: Out, fps: float | Out, prefix: str, title: str | None = None) -> None:
     video = g.add("CreateVideo", None, images=images, fps=fps, bit_depth=8)[0]
     g.add("SaveVideo", title, video=video, filename_prefix=prefix, format="mp4", format__codec="h264")

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from build import Graph, Out
-from common import NEGATIVE, apply, evaluate, sampler, save_video, text, tiny, tiny_latent, tiny_source, train
+from common import (
+    NEGATIVE,
+    apply,
+    decode_tiled,
+    evaluate,
+    sampler,
+    save_video,
+    text,
+    tiny,
+    tiny_latent,
+    tiny_source,
+    train,
+)
 
 PROMPT = "a green star on a teal striped background"
 EMBEDDED_STEPS, LARGE_STEPS = (100, 200), (600, 600)  # the models' own, which go into the names of the files
@@ -167,16 +179,7 @@ def fym_wan(g: Graph) -> None:
         0
     ]
     samples = sampler(g, moved, prompt, negative, latent, steps=30, cfg=5.0)
-    result = g.add(
-        "VAEDecodeTiled",
-        None,
-        samples=samples,
-        vae=vae,
-        tile_size=256,
-        overlap=64,
-        temporal_size=64,
-        temporal_overlap=8,
-    )[0]
+    result = decode_tiled(g, samples, vae)
     g.column()
     save_video(g, result, fps, "det/wan motion lora")
     evaluate(g, tracks, result)

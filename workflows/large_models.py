@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from build import Graph, Out
-from common import apply, evaluate, sampler, save_video, text, train
+from common import apply, decode_tiled, evaluate, sampler, save_video, text, train
 
 
 def large(
@@ -68,16 +68,7 @@ def large(
         moved = g.add("ModelSamplingSD3", None, model=moved, shift=shift)[0]
     latent = g.add("EmptyHunyuanLatentVideo", "Empty latent", width=width, height=height, length=49, batch_size=1)[0]
     samples = sampler(g, moved, prompt, negative, latent, **sampling)
-    result = g.add(
-        "VAEDecodeTiled",
-        None,
-        samples=samples,
-        vae=vae,
-        tile_size=256,
-        overlap=64,
-        temporal_size=64,
-        temporal_overlap=8,
-    )[0]
+    result = decode_tiled(g, samples, vae)
     g.column()
     save_video(g, result, fps, f"det/{name}")
     evaluate(g, tracks, result)
