@@ -55,12 +55,7 @@ class DeTSaveMotionAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None) -> bool | str:
-        try:
-            if name is not None:
-                paths.safe_name(name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return name is None or paths.name_is_safe(name)
 
     @classmethod
     def execute(cls, adapter, name, overwrite, caption="") -> io.NodeOutput:

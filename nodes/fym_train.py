@@ -173,12 +173,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run_name=None) -> bool | str:
-        try:
-            if run_name is not None:
-                paths.safe_name(run_name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return run_name is None or paths.name_is_safe(run_name)
 
     @classmethod
     def execute(
@@ -251,10 +246,8 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             losses, done = {}, 0
             for stage in STAGES:
                 temporal = stage == "temporal"
-                keeper = Keeper(
-                    _state_path(run_name, stage), view, sampler if temporal else None, preview_every, offset=done
-                )
-                try:
+                state_file = _state_path(run_name, stage)
+                with Keeper(state_file, view, sampler if temporal else None, preview_every, offset=done) as keeper:
                     result = train_lora(
                         denoiser,
                         loras[stage],
@@ -265,9 +258,6 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                         on_step=keeper,
                         resume=earlier.get(stage),
                     )
-                except BaseException:  # Cancel is not an Exception in ComfyUI
-                    keeper.keep()
-                    raise
                 keeper.run_done(result)
                 losses[stage] = result.losses["total"]
                 done += configs[stage].steps

@@ -164,12 +164,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, run_name=None) -> bool | str:
-        try:
-            if run_name is not None:
-                paths.safe_name(run_name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return run_name is None or paths.name_is_safe(run_name)
 
     @classmethod
     def execute(
@@ -238,14 +233,10 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             if vae is not None and preview_prompt is not None and preview_every:
                 sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)
             view = TrainingView(config.steps, cls.hidden.unique_id, earlier.step if earlier else 0)
-            keeper = Keeper(state_file, view, sampler, preview_every)
-            try:
-                # The denoiser has the whole conditioning; its text goes along so that resuming checks it.
-                text = {"caption": caption[0][0].clone()}
+            # The denoiser has the whole conditioning; its text goes along so that resuming checks it.
+            text = {"caption": caption[0][0].clone()}
+            with Keeper(state_file, view, sampler, preview_every) as keeper:
                 result = train_motion_adapter(denoiser, x0, text, points, config, on_step=keeper, resume=earlier)
-            except BaseException:  # Cancel is not an Exception in ComfyUI
-                keeper.keep()
-                raise
             keeper.run_done(result)
             adapter = result.adapter.cpu().requires_grad_(False)
         adapter.metadata.update(_metadata(config, result))

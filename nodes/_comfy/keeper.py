@@ -14,7 +14,10 @@ SAVE_EVERY = 50  # steps between two writes of the training state
 
 
 class Keeper:
-    """Called after every step: shows progress, takes samples, writes the state now and then."""
+    """Called after every step: shows progress, takes samples, writes the state now and then.
+
+    As a context it writes the last completed step when the training inside is stopped by anything.
+    """
 
     def __init__(
         self, state_file: Path, view: TrainingView, sampler: Sampler | None, sample_every: int, *, offset: int = 0
@@ -32,6 +35,13 @@ class Keeper:
         if self.sampler is not None and run.step % self.sample_every == 0:
             self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
         self.view.update(self.offset + run.step, run.losses)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:  # Cancel among others
+            self.keep()
 
     def keep(self) -> None:
         """Write the last completed step, if it is not on the disk yet."""

@@ -52,6 +52,15 @@ def safe_name(name: str) -> str:
     return clean
 
 
+def name_is_safe(name: str) -> bool | str:
+    """True, or what is wrong with `name`: the answer of a node's `validate_inputs`."""
+    try:
+        safe_name(name)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
 def adapter_folder() -> Path:
     """Where new adapters are written."""
     return Path(folder_paths.get_folder_paths(ADAPTERS)[0])
