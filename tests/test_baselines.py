@@ -3,27 +3,17 @@
 import pytest
 import torch
 from native_dits import NativeCogVideoX, NativeHunyuanVideo, NativeWan
-from tiny_dits import build, call_for
+from tiny_dits import FAMILIES, build, call_for, four_blocks
 
-from det_core.attach import attach
-from det_core.baselines.conv3d import Conv3D, conv3d_adapter
-from det_core.baselines.local_attention import LocalAttention, local_attention_adapter
 from det_core.baselines.lora import LoRA
 from det_core.baselines.lora_file import load_lora, lora_from_tensors, lora_tensors, save_lora
 from det_core.baselines.motion_director import debiased_loss
 from det_core.baselines.motion_inversion import MotionInversion
 from det_core.baselines.projections import head_count, projections
 from det_core.dit import spec_for, to_diffusers, to_native
-from det_core.temporal_kernel import TemporalKernel
 
-FAMILIES = ("cogvideox", "hunyuan_video", "wan", "ltx")
 HEADS = 3
 CHOSEN = [[0, 2], [], [1], [0, 1, 2]]  # of the first blocks; HunyuanVideo has two of each kind
-
-
-def model_of(family):
-    blocks = 2 if family == "hunyuan_video" else 4
-    return build(family, heads=HEADS, blocks=blocks)
 
 
 def filled(model, **options) -> LoRA:
@@ -46,7 +36,7 @@ def run(model, lora=None, strength=1.0):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_new_lora_changes_nothing_and_a_filled_one_is_a_change_of_weights(family):
-    model = model_of(family)
+    model = four_blocks(family)
     plain = run(model)
     assert torch.equal(run(model, LoRA(model, 4, torch.Generator())), plain)
     lora = filled(model, alpha=2.0)
@@ -61,7 +51,7 @@ def test_a_new_lora_changes_nothing_and_a_filled_one_is_a_change_of_weights(fami
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_outside_the_chosen_heads_are_exactly_zero(family):
-    model = model_of(family)
+    model = four_blocks(family)
     lora = filled(model, heads=CHOSEN)
     width = spec_for(model).dim // HEADS
     weights = lora.weights()
@@ -75,7 +65,7 @@ def test_rows_outside_the_chosen_heads_are_exactly_zero(family):
 
 
 def test_training_moves_only_the_chosen_heads_even_with_weight_decay():
-    model = model_of("wan")
+    model = four_blocks("wan")
     lora = LoRA(model, 2, torch.Generator().manual_seed(0), heads=CHOSEN, kinds="qk")
     optimizer = torch.optim.AdamW(lora.parameters(), lr=0.1, weight_decay=0.5)
     call = call_for("wan", model)
@@ -92,7 +82,7 @@ def test_training_moves_only_the_chosen_heads_even_with_weight_decay():
 
 
 def test_loras_of_disjoint_heads_each_keep_their_own_strength():
-    model = model_of("wan")
+    model = four_blocks("wan")
     others = [[h for h in range(HEADS) if h not in chosen] for chosen in CHOSEN]
     one, two = filled(model, heads=CHOSEN), filled(model, heads=others)
     with two.attached_to(model, 0.5):
@@ -106,7 +96,7 @@ def test_loras_of_disjoint_heads_each_keep_their_own_strength():
 
 
 def test_bfloat16_models_keep_their_dtype():
-    model = model_of("wan").to(torch.bfloat16)
+    model = four_blocks("wan").to(torch.bfloat16)
     lora = filled(model, heads=CHOSEN)
     call = call_for("wan", model)
     call.kwargs = {k: v.bfloat16() if v.is_floating_point() else v for k, v in call.kwargs.items()}
@@ -120,7 +110,7 @@ def test_bfloat16_models_keep_their_dtype():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_native_files_are_what_comfyui_merges_into_its_weights(family, tmp_path):
     """Every key names a native weight; adding up @ down there is the same model as ours with the LoRA attached."""
-    model = model_of(family)
+    model = four_blocks(family)
     lora = filled(model, heads=CHOSEN, alpha=1.0)
     save_lora(tmp_path / "lora.safetensors", lora, spec_for(model), "native")
     from safetensors.torch import load_file
@@ -143,7 +133,7 @@ def test_diffusers_and_peft_load_the_file_with_every_key(family, tmp_path):
     pytest.importorskip("peft", reason="NO PEFT: install peft to check that it reads our LoRAs")
     from safetensors.torch import load_file
 
-    model = model_of(family)
+    model = four_blocks(family)
     lora = filled(model, heads=CHOSEN, alpha=1.0)
     expected, plain = run(model, lora), run(model)
     save_lora(tmp_path / "lora.safetensors", lora, spec_for(model), "diffusers")
@@ -159,7 +149,7 @@ def test_diffusers_and_peft_load_the_file_with_every_key(family, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layout", ["native", "diffusers"])
 def test_a_file_comes_back_as_the_same_update(family, layout, tmp_path):
-    model = model_of(family)
+    model = four_blocks(family)
     lora = filled(model, heads=CHOSEN, alpha=3.0)
     lora.metadata["caption"] = "a red car"
     save_lora(tmp_path / "lora.safetensors", lora, spec_for(model), layout)
@@ -174,7 +164,7 @@ def test_a_file_comes_back_as_the_same_update(family, layout, tmp_path):
 
 
 def test_an_alpha_of_another_programs_file_is_honoured():
-    model = model_of("hunyuan_video")
+    model = four_blocks("hunyuan_video")
     tensors = lora_tensors(filled(model), spec_for(model), "native")
     for key in [k for k in tensors if k.endswith("lora_down.weight")]:
         tensors[key.replace("lora_down.weight", "alpha")] = torch.tensor(tensors[key].shape[0] / 2)
@@ -195,7 +185,7 @@ def test_a_lora_acts_on_the_native_layout_as_on_its_weights(family, native):
     """Attached to a native model, fused layers included, it does what merging its file into the weights does."""
     torch.manual_seed(1)
     model = native().eval().requires_grad_(False)
-    lora = filled(model_of(family), heads=CHOSEN)
+    lora = filled(four_blocks(family), heads=CHOSEN)
     spec = spec_for(model)
     g = torch.Generator().manual_seed(2)
     temb = (
@@ -218,11 +208,11 @@ def test_native_loras_learn_in_the_fused_layers_as_well():
     model = NativeHunyuanVideo(dim=48, heads=HEADS, doubles=2, singles=2)
     model.num_heads = HEADS
     lora = LoRA(model, 2, torch.Generator().manual_seed(0), heads=CHOSEN)
-    assert lora.weights().keys() == filled(model_of("hunyuan_video"), heads=CHOSEN).weights().keys()
+    assert lora.weights().keys() == filled(four_blocks("hunyuan_video"), heads=CHOSEN).weights().keys()
 
 
 def test_what_does_not_fit_is_refused_in_words(tmp_path):
-    wan, other = model_of("wan"), build("wan", heads=HEADS, blocks=3)
+    wan, other = four_blocks("wan"), build("wan", heads=HEADS, blocks=3)
     lora = filled(wan)
     with pytest.raises(ValueError, match="made for wan with 4 blocks of 48 channels, but the model is wan with 3"):
         with lora.attached_to(other):
@@ -333,106 +323,3 @@ def test_the_debiased_loss_is_the_formula_and_does_not_see_a_shared_appearance()
 
 
 # ------------------------------------------------------------------------------------------ beside the attention
-
-
-def tokens(grid, dim, batch=2, dtype=torch.float32):
-    g = torch.Generator().manual_seed(3)
-    return torch.randn(batch, grid[0] * grid[1] * grid[2], dim, generator=g).to(dtype)
-
-
-@pytest.mark.parametrize("grid", [(1, 1, 1), (2, 3, 5), (5, 4, 2)])
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_conv3d_is_two_convolutions_of_the_video_with_zeros_around_it(grid, size):
-    g = torch.Generator().manual_seed(0)
-    branch = Conv3D(7, 3, size, 0.1, g)
-    torch.nn.init.normal_(branch.up.weight, generator=g)
-    x = tokens(grid, 7)
-    video = x.transpose(1, 2).reshape(2, 7, *grid)
-    conv = torch.nn.functional.conv3d
-    hidden = torch.nn.functional.gelu(conv(video, branch.down.weight, padding=size // 2))
-    expected = conv(hidden, branch.up.weight, padding=size // 2).reshape(2, 7, -1).transpose(1, 2)
-    torch.testing.assert_close(branch.expand(branch.hidden(x, grid), grid), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_conv3d_that_sees_its_own_place_alone_is_a_temporal_kernel():
-    g = torch.Generator().manual_seed(0)
-    kernel = TemporalKernel(6, 4, 3, generator=g)
-    torch.nn.init.normal_(kernel.up.weight, generator=g)
-    branch = Conv3D(6, 4, 3, 0.0, g)
-    for own, other in ((branch.down, kernel.down), (branch.up, kernel.up)):
-        own.weight.data[..., 1, 1] = other.weight.data
-    x, grid = tokens((5, 3, 2), 6), (5, 3, 2)
-    torch.testing.assert_close(branch.expand(branch.hidden(x, grid), grid), kernel(x, grid), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("grid, window", [((1, 1, 1), (3, 3, 3)), ((4, 3, 2), (3, 3, 1)), ((6, 2, 3), (5, 1, 3))])
-def test_local_attention_is_attention_masked_to_the_window(grid, window):
-    """Against attention over all tokens with a mask, and a bias looked up by the distance of each pair."""
-    g = torch.Generator().manual_seed(0)
-    branch = LocalAttention(8, 6, window, 2, g)
-    torch.nn.init.normal_(branch.offset_bias, generator=g)
-    x = tokens(grid, 8)
-    query, key, value = (
-        layer(x).unflatten(-1, (2, 3)).transpose(1, 2) for layer in (branch.query, branch.key, branch.value)
-    )
-    places = torch.cartesian_prod(*map(torch.arange, grid)).reshape(-1, 3)
-    offset = places[None] - places[:, None] + torch.tensor(window) // 2  # (query, key, axis)
-    inside = ((offset >= 0) & (offset < torch.tensor(window))).all(-1)
-    index = (offset[..., 0] * window[1] + offset[..., 1]) * window[2] + offset[..., 2]
-    bias = branch.offset_bias[:, index.clamp(0, branch.offset_bias.shape[1] - 1)].masked_fill(~inside, float("-inf"))
-    attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    expected = attended.transpose(1, 2).flatten(2)
-    torch.testing.assert_close(branch.hidden(x, grid), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("make", [conv3d_adapter, local_attention_adapter])
-def test_branches_start_as_no_change_learn_and_can_be_dropped(family, make):
-    model = model_of(family)
-    spec, call = spec_for(model), call_for(family, model)
-    adapter = make(spec, 4, torch.Generator().manual_seed(0))
-    plain = run(model)
-    with attach(model, adapter):
-        out = call(model)
-    assert torch.equal(out, plain)
-    out.square().mean().backward()
-    last = [(branch.up if make is conv3d_adapter else branch.out).weight for branch in adapter.blocks]
-    assert all(weight.grad.abs().sum() > 0 for weight in last)
-    with torch.no_grad():
-        for weight in last:
-            weight.add_(0.1)
-        with attach(model, adapter, keep=[]):
-            assert torch.equal(call(model), plain)
-        outputs = []
-        for keep in (adapter.keep, None):
-            with attach(model, adapter, keep=keep):
-                outputs.append(call(model))
-    assert adapter.keep == [0, 1] and len(adapter.blocks) == 4
-    assert not torch.allclose(outputs[0], outputs[1]) and not torch.allclose(outputs[0], plain)
-    with pytest.raises(ValueError, match="no block 4"), attach(model, adapter, keep=[4]):
-        pass
-    with pytest.raises(ValueError, match="made for"), attach(build("wan", blocks=3), adapter):
-        pass
-
-
-@pytest.mark.parametrize("make", [conv3d_adapter, local_attention_adapter])
-def test_branches_compute_in_the_models_dtype_and_keep_their_own(make):
-    model = model_of("wan").to(torch.bfloat16)
-    adapter = make(spec_for(model), 4, torch.Generator().manual_seed(0))
-    call = call_for("wan", model)
-    call.kwargs = {k: v.bfloat16() if v.is_floating_point() else v for k, v in call.kwargs.items()}
-    with attach(model, adapter):
-        out = call(model)
-    assert out.dtype == torch.bfloat16
-    out.float().square().mean().backward()
-    assert all(p.dtype == p.grad.dtype == torch.float32 for p in adapter.parameters())
-
-
-def test_branches_of_impossible_sizes_are_refused():
-    g = torch.Generator()
-    with pytest.raises(ValueError, match="odd kernel size"):
-        Conv3D(8, 4, 2, 1.0, g)
-    with pytest.raises(ValueError, match="odd sides"):
-        LocalAttention(8, 4, (3, 2, 3), 2, g)
-    with pytest.raises(ValueError, match="5 channels cannot be shared by 2 heads"):
-        LocalAttention(8, 5, (3, 3, 3), 2, g)

@@ -56,6 +56,11 @@ def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **chan
     return model.eval().requires_grad_(False)
 
 
+def four_blocks(family: str) -> nn.Module:
+    """A transformer of four blocks with three heads each; HunyuanVideo has two of each kind."""
+    return build(family, heads=3, blocks=2 if family == "hunyuan_video" else 4)
+
+
 def randomise(model: nn.Module, seed: int) -> None:
     """Fill every parameter: matrices at 1/sqrt(inputs), vectors near their usual value of 1 or 0."""
     generator = torch.Generator().manual_seed(seed)
