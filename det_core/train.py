@@ -132,10 +132,8 @@ def fit(
     source = _fingerprint(latents, cond, tracks)
     run = TrainingRun(adapter, config, optimizer, generator, source, lag=int(denoiser.device.type == "cuda"))
     if resume is not None:
-        # A state says nothing of settings that came after it: it was made with their defaults.
-        resume = replace(resume, config={**asdict(TrainConfig()), **resume.config})
-        free = ("checkpoint",) if config.decay else ("checkpoint", "steps")
-        run.restore(resume, {**asdict(config), "source": source}, free)
+        check_resumable(resume, config, source=source)
+        run.restore(resume)
     with _checkpointing(denoiser, adapter, latents, config), denoiser.attached(adapter), torch.enable_grad():
         try:
             while run.step < config.steps:
@@ -152,6 +150,23 @@ def fit(
             where = first_bad_block(denoiser.transformer, denoiser.spec, lambda: run.again(draw))
             raise NonFiniteLoss(f"{error} {where}", run) from None
     return run.result()
+
+
+def check_resumable(earlier: TrainState, config: TrainConfig, **more: str) -> None:
+    """Refuse to continue `earlier` with other settings; `fit` does it too, but only once the source is encoded.
+
+    More steps may be asked for, unless the learning rate falls to zero over them; checkpointing changes no result.
+    Raises: ValueError naming what differs.
+    """
+    # A state says nothing of settings that came after it: it was made with their defaults.
+    earlier = replace(earlier, config={**asdict(type(config)()), **earlier.config})
+    started = earlier.config["steps"]
+    if config.decay and earlier.config["decay"] and started != config.steps:
+        raise ValueError(
+            f"cannot resume: the earlier run was started for {started} steps, over which the learning rate falls to "
+            f"zero: resume it with that number (not {config.steps}), or start anew"
+        )
+    earlier.check({**asdict(config), **more}, free=("checkpoint", "steps"))
 
 
 def _fused(parameters: list[nn.Parameter]) -> bool:

@@ -66,9 +66,9 @@ class TrainingRun:
         self._unread: list[_Unread] = []
         self._bad: torch.Tensor | None = None
 
-    def restore(self, state: TrainState, settings: dict, free: tuple[str, ...]) -> None:
+    def restore(self, state: TrainState) -> None:
         """Continue from `state`; see `TrainState.restore`."""
-        self.step, self.losses = state.restore(self.adapter, self.optimizer, self.generator, settings, free=free)
+        self.step, self.losses = state.restore(self.adapter, self.optimizer, self.generator)
         self._random = self.generator.get_state()
 
     def complete(self, terms: dict[str, torch.Tensor], norm: torch.Tensor) -> dict[str, float]:

@@ -47,19 +47,8 @@ class TrainState:
         copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
         return cls(copies, step, {name: list(values) for name, values in losses.items()}, _plain(config))
 
-    def restore(
-        self,
-        adapter: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
-        config: dict,
-        *,
-        free: Collection[str] = (),
-    ) -> tuple[int, dict[str, list[float]]]:
-        """Load this state into a fresh run; returns (step, losses). Settings named in `free` may differ.
-
-        Raises: ValueError naming the settings that differ and must not.
-        """
+    def check(self, config: dict, *, free: Collection[str] = ()) -> None:
+        """Raises: ValueError naming the settings that differ from this state's; those named in `free` may."""
         now = _plain(config)
         changed = [
             f"{k} {self.config.get(k)} -> {now[k]}" for k in now if k not in free and self.config.get(k) != now[k]
@@ -68,6 +57,14 @@ class TrainState:
             raise ValueError(
                 f"cannot resume: the earlier run had other settings ({'; '.join(changed)}). Start anew or restore them."
             )
+
+    def restore(
+        self, adapter: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> tuple[int, dict[str, list[float]]]:
+        """Load this state into a fresh run; returns (step, losses).
+
+        Raises: ValueError if it is of an adapter of another shape.
+        """
         parameters = dict(adapter.named_parameters())
         saved = {k.removeprefix("adapter."): v for k, v in self.tensors.items() if k.startswith("adapter.")}
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in parameters.items()}:

@@ -11,6 +11,7 @@ from ..det_core.fym.motion_loss import MOTION_LOSSES
 from ..det_core.fym.sparse import sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
 from ..det_core.memory import mlp_ratio_of, training_memory
+from ..det_core.train import check_resumable
 from ..det_core.train_state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
@@ -229,7 +230,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             parameters=sum(p.numel() for lora in loras.values() for p in lora.parameters()),
         ).total
         check_fits(needed, model, spec, gradient_checkpointing)
-        earlier = _earlier(run_name, resume)
+        earlier = _earlier(run_name, resume, configs)
         stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.temporal_compression == 1 else 1)]
         if frames is not None and vae is not None:
             stills = encoded_stills(vae, video_frames(frames), z)
@@ -272,13 +273,24 @@ def _state_path(run_name: str, stage: str):
     return paths.state_path(f"{paths.safe_name(run_name)}.{stage}")
 
 
-def _earlier(run_name: str, resume: bool) -> dict[str, TrainState]:
-    """The saved states of a run by stage; none, and none left on the disk, for a new one."""
+def _earlier(run_name: str, resume: bool, configs: dict[str, LoRAConfig]) -> dict[str, TrainState]:
+    """The saved states of a run by stage; none, and none left on the disk, for a new one.
+
+    Raises: ValueError if they cannot be continued with `configs`.
+    """
     files = {stage: _state_path(run_name, stage) for stage in STAGES}
-    if resume and not files["spatial"].exists():
+    if not resume:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        return {}
+    if not files["spatial"].exists():
         raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
-    if resume:
-        return {stage: TrainState.load(file) for stage, file in files.items() if file.exists()}
-    for file in files.values():
-        file.unlink(missing_ok=True)
-    return {}
+    states = {stage: TrainState.load(file) for stage, file in files.items() if file.exists()}
+    for stage, state in states.items():
+        check_resumable(state, configs[stage])
+    if "temporal" in states and states["spatial"].step != configs["spatial"].steps:
+        raise ValueError(
+            f"the temporal stage of {run_name!r} has begun, on a spatial LoRA of {states['spatial'].step} steps: "
+            f"resume it with that many spatial_steps (not {configs['spatial'].steps}), or start anew with resume off"
+        )
+    return states

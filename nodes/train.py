@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..det_core import __version__
 from ..det_core.memory import mlp_ratio_of, training_memory
-from ..det_core.train import TrainConfig, TrainResult, train_motion_adapter
+from ..det_core.train import TrainConfig, TrainResult, check_resumable, train_motion_adapter
 from ..det_core.train_state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
@@ -222,12 +222,8 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         if resume and not state_file.exists():
             raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
         earlier = TrainState.load(state_file) if resume else None
-        if earlier is not None and config.decay and earlier.config["steps"] != config.steps:
-            raise ValueError(
-                f"the run {run_name!r} was started for {earlier.config['steps']} steps, over which {spec.name}'s "
-                f"learning rate falls to zero: resume it with that number (not {config.steps}), or start anew with "
-                "resume off"
-            )
+        if earlier is not None:
+            check_resumable(earlier, config)
         with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
             sampler = None
             if vae is not None and preview_prompt is not None and preview_every:

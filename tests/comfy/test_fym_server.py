@@ -113,6 +113,11 @@ def test_cancel_and_resume(server):
     actual = newest_lora(server, "wan motion temporal")
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
+    only(graph, TRAIN)["spatial_steps"] = 30  # the temporal LoRA was learned on the spatial one of 20 steps
+    assert "on a spatial LoRA of 20 steps" in failed(server, graph).message
+    only(graph, TRAIN)["learning_rate"] = 0.5
+    assert "lr 0.02 -> 0.5" in failed(server, graph).message
+
 
 def test_cancel_while_heads_are_classified(server):
     graph = wan(run_name="never trained")

@@ -339,7 +339,7 @@ def test_the_embedded_model_resumes_after_a_restart(server, tmp_path):
         only(graph, TRAIN)["resume"] = True
         longer = copy.deepcopy(graph)
         only(longer, TRAIN)["steps"] = 9
-        assert "was started for 8 steps, over which embedded's learning rate falls" in failed(own, longer).message
+        assert "was started for 8 steps, over which the learning rate falls" in failed(own, longer).message
         own.run(graph)
         actual = adapter_tensors(own, "embedded restart")
     finally:
