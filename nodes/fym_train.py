@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.fym.motion_loss import MOTION_LOSSES
-from ..det_core.fym.sparse import sparse_count, sparse_latents
+from ..det_core.fym.sparse import SPACINGS, sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
 from ..det_core.memory import mlp_ratio_of, training_memory
 from ..det_core.train import check_resumable
@@ -96,8 +96,8 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="Latent frames that a temporal step looks at, evenly spaced over the clip. Fewer: faster. "
-                    "0 takes the paper's share, 5 of 21, and at least 3.",
+                    tooltip="How many of the clip's latent frames a temporal step looks at. Fewer: faster, and less "
+                    "exact motion. 0 takes half of them; the paper takes 5 of 21.",
                 ),
                 io.Int.Input(
                     "train_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same LoRAs."
@@ -154,6 +154,15 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     tooltip="Further loss of the temporal stage on changes between frames. code and signed compare "
                     "changes, debiased takes a frame away, none leaves it out.",
                 ),
+                io.Combo.Input(
+                    "frame_spacing",
+                    options=list(SPACINGS),
+                    default="random",
+                    optional=True,
+                    advanced=True,
+                    tooltip="How the sparse frames lie in the clip: random (other ones each step), or evenly: stride "
+                    "(from a random start), ends (first to last), paper (stride, at the paper's positions).",
+                ),
             ],
             outputs=[
                 io.LoraModel.Output(
@@ -198,6 +207,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         preview_prompt=None,
         preview_negative=None,
         motion_loss=OWN,
+        frame_spacing="random",
     ) -> io.NodeOutput:
         spec = model_spec(model)
         if has_adapter(model):
@@ -214,15 +224,12 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         }
         configs = {stage: LoRAConfig.for_stage(spec, stage, **shared, **own[stage]) for stage in STAGES}
         count = sparse_frames or sparse_count(z.shape[2], spec.patch[0])
-        if count % spec.patch[0]:
-            raise ValueError(f"{spec.name} joins {spec.patch[0]} latent frames: use {count + 1} sparse frames")
-        sparse_latents(z, count)  # refuses what does not fit
+        few = sparse_latents(z, count, frame_spacing, spec.patch[0])  # refuses what does not fit
         with torch.inference_mode(False):
             loras = {stage: group_lora(dit, is_head_map(heads), stage, configs[stage]) for stage in STAGES}
-        shape = torch.Size((*z.shape[:2], count, *z.shape[3:]))
         needed = training_memory(
             spec,
-            shape,
+            few.shape,
             policy="full" if gradient_checkpointing else "none",
             dtype=model.model.get_dtype_inference(),
             batch=configs["temporal"].batch,
@@ -237,7 +244,10 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
             real = model.model
             in_space = [real.process_latent_in(still.clone().to(x0)) for still in stills]
-            examples = {"spatial": still_examples(in_space, spec), "temporal": sparse_latents(x0, count)}
+            examples = {
+                "spatial": still_examples(in_space, spec),
+                "temporal": sparse_latents(x0, count, frame_spacing, spec.patch[0]),
+            }
             sampler = None
             if vae is not None and preview_prompt is not None and preview_every:
                 sampler = LoRASampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)

@@ -72,7 +72,7 @@ def test_scale_one_is_bit_identical_and_the_model_comes_back(family):
 
     with torch.no_grad():
         plain = run()
-        (whole,) = sparse_latents(torch.zeros(1, 4, 3, 2, 2), 3)
+        (whole,) = sparse_latents(torch.zeros(1, 4, 3, 2, 2), 3, "stride").all
         with token_positions(model, whole.positions):
             assert torch.equal(plain, run())
         with token_positions(model, [0.0, 4.0, 8.0]):
@@ -130,8 +130,8 @@ def test_strided_sets_together_show_every_frame_at_its_own_time(total, count):
 
 
 def test_how_many_frames_if_nothing_is_said():
-    assert [sparse_count(total) for total in (2, 5, 9, 13, 21, 42)] == [2, 3, 3, 3, 5, 10]
-    assert [sparse_count(total, 2) for total in (4, 13, 22)] == [4, 4, 6]
+    assert [sparse_count(total) for total in (2, 5, 9, 13, 21, 42)] == [2, 3, 5, 7, 11, 21]
+    assert [sparse_count(total, 2) for total in (4, 13, 22)] == [4, 8, 12]
 
 
 def test_the_other_spacings_are_those_of_the_formulas():
@@ -147,16 +147,46 @@ def test_a_clip_shorter_than_the_set_is_refused():
     for total, count in ((4, 5), (1, 2), (9, 1)):
         with pytest.raises(ValueError, match="does not fit a clip"):
             sparse_sets(total, count)
-    with pytest.raises(ValueError, match="stride, ends, paper"):
+        for spacing in ("random", "stride"):
+            with pytest.raises(ValueError, match="does not fit a clip"):
+                sparse_latents(torch.zeros(1, 1, total, 1, 1), count, spacing)
+    with pytest.raises(ValueError, match="evenly by stride, ends, paper"):
         sparse_sets(9, 3, "random")
+    with pytest.raises(ValueError, match="joins 2 latent frames to one token: use 4 frames, not 3"):
+        sparse_latents(torch.zeros(1, 1, 8, 1, 1), 3, patch=2)
     with pytest.raises(ValueError, match="4k.1 frames, got 16: use 13 or 17"):
         sparse_clips(lambda f: f, torch.zeros(81, 2, 2, 3), 16, 4)
 
 
 def test_latent_sets_hold_the_latents_of_their_frames():
     latents = torch.arange(9.0).view(1, 1, 9, 1, 1).expand(1, 2, 9, 3, 3)
-    for example in sparse_latents(latents, 3):
+    for example in sparse_latents(latents, 3, "stride").all:
         assert example.latents[0, 0, :, 0, 0].tolist() == list(example.positions)
+
+
+@pytest.mark.parametrize("total, count, patch", [(9, 5, 1), (21, 11, 1), (3, 2, 1), (12, 6, 2), (13, 6, 2)])
+def test_random_frames_are_other_ones_each_time_and_all_in_the_end(total, count, patch):
+    latents = torch.arange(float(total)).view(1, 1, total, 1, 1).expand(1, 2, total, 3, 3)
+    frames, generator = sparse_latents(latents, count, patch=patch), torch.Generator().manual_seed(0)
+    seen = [frames.draw(generator) for _ in range(200)]
+    times = [example.latents[0, 0, :, 0, 0].tolist() for example in seen]
+    for example, at in zip(seen, times, strict=True):
+        assert example.latents.shape == frames.shape == (1, 2, count, 3, 3)
+        assert at == sorted(set(at)) and at == list(example.positions or range(count))
+        assert all(first % patch == 0 and at[i * patch + 1 : (i + 1) * patch] == [first + 1] * (patch - 1)
+                   for i, first in enumerate(at[::patch]))  # fmt: skip
+    tokens = total // patch
+    assert {t for at in times for t in at} == set(range(tokens * patch))
+    shares = [sum(t in at for at in times) / len(times) for t in range(0, tokens * patch, patch)]
+    assert max(abs(share - (count // patch) / tokens) for share in shares) < 0.15, "each as often as any other"
+    again = [frames.draw(generator) for generator in [torch.Generator().manual_seed(0)] for _ in range(200)]
+    assert [e.positions for e in again] == [e.positions for e in seen]
+
+
+def test_all_frames_at_random_are_the_clip_itself():
+    latents = torch.randn(1, 2, 5, 3, 3)
+    whole = sparse_latents(latents, 5).draw(torch.Generator())
+    assert whole.positions is None and torch.equal(whole.latents, latents)
 
 
 def test_pixel_sets_are_encoded_as_clips_of_their_own():
@@ -168,13 +198,13 @@ def test_pixel_sets_are_encoded_as_clips_of_their_own():
 
     frames = torch.arange(81.0).view(81, 1, 1, 1).expand(81, 2, 2, 3)
     examples = sparse_clips(encode, frames, 17, 4)
-    assert len(examples) == 4
-    for example in examples:
+    assert len(examples.all) == 4
+    for example in examples.all:
         assert example.positions == tuple((example.latents.flatten() / 4).tolist())
-    (ends,) = sparse_clips(encode, frames, 17, 4, "ends")
+    (ends,) = sparse_clips(encode, frames, 17, 4, "ends").all
     assert ends.positions == (0, 5, 10, 15, 20)
 
 
 def test_stills_are_single_frames():
     stills = still_examples(lambda f: f.permute(3, 0, 1, 2)[None], torch.rand(4, 2, 3, 3))
-    assert [s.latents.shape for s in stills] == [(1, 3, 1, 2, 3)] * 4 and stills[0].positions is None
+    assert [s.latents.shape for s in stills.all] == [(1, 3, 1, 2, 3)] * 4 and stills.all[0].positions is None

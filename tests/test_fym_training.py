@@ -10,7 +10,7 @@ from det_core.baselines.lora_file import load_lora, save_lora
 from det_core.denoiser import DiffusersDenoiser
 from det_core.fym.heads import HeadMap
 from det_core.fym.motion_loss import MOTION_LOSSES, motion_loss, velocities
-from det_core.fym.sparse import Example, sparse_latents
+from det_core.fym.sparse import Example, Examples, sparse_latents
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
 from det_core.tiny.model import build_scheduler, build_transformer
 from det_core.train_state import TrainState
@@ -36,7 +36,7 @@ HEAD_MAP = HeadMap("embedded", torch.ones(2, 2), torch.tensor([[4.0, 0.5], [3.0,
 
 
 def stills(latents):
-    return [Example(latents[:, :, i : i + 1]) for i in range(latents.shape[2])]
+    return Examples([Example(latents[:, :, i : i + 1]) for i in range(latents.shape[2])])
 
 
 def config(stage="temporal", **changes):
@@ -162,7 +162,7 @@ def test_the_frozen_stage_acts_while_the_other_learns(denoiser, clip):
 
 def test_every_example_is_seen_at_its_own_positions(denoiser, clip, monkeypatch):
     latents, cond = clip
-    examples, seen = sparse_latents(latents, 3), []
+    examples, seen = sparse_latents(latents, 3, "stride"), []
 
     def at_positions(positions):
         seen.append(positions)
@@ -173,7 +173,7 @@ def test_every_example_is_seen_at_its_own_positions(denoiser, clip, monkeypatch)
     settings = config(steps=12)
     lora = group_lora(denoiser.transformer, HEAD_MAP, "temporal", settings)
     train_lora(denoiser, lora, examples, cond, settings)
-    assert set(seen) == {e.positions for e in examples} and len(seen) == 12
+    assert set(seen) == {e.positions for e in examples.all} and len(seen) == 12
 
 
 @pytest.mark.parametrize("family", ["wan", "hunyuan_video", "cogvideox"])
@@ -249,11 +249,10 @@ def test_the_files_of_both_stages_act_as_what_was_trained(denoiser, clip, tmp_pa
 
 
 def test_bad_examples_and_stages_are_refused(denoiser, clip):
-    latents, cond = clip
-    lora = group_lora(denoiser.transformer, HEAD_MAP, "temporal", config())
+    latents, _ = clip
     for examples in ([], [Example(latents), Example(latents[:, :, :3])]):
         with pytest.raises(ValueError, match="at least one example, all of one size"):
-            train_lora(denoiser, lora, examples, cond, config())
+            Examples(examples)
     with pytest.raises(ValueError, match='"spatial" and "temporal"'):
         LoRAConfig.for_stage(denoiser.spec, "third")
     with pytest.raises(ValueError, match="classify its heads anew"):

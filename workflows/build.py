@@ -79,6 +79,7 @@ WIDGETS = {
         "gradient_checkpointing",
         "preview_every",
         "motion_loss",
+        "frame_spacing",
     ],
     "GetVideoComponents": [],
     "ImageFromBatch": ["batch_index", "length"],

@@ -20,7 +20,7 @@ from common import (
 )
 
 PROMPT = "a green star on a teal striped background"
-EMBEDDED_STEPS, LARGE_STEPS = (100, 200), (600, 600)  # the models' own, which go into the names of the files
+EMBEDDED_STEPS, LARGE_STEPS = (100, 400), (600, 600)  # the models' own, which go into the names of the files
 
 
 def classify(g: Graph, model: Out, latents: Out, caption: Out, **changes) -> tuple[Out, Out]:
@@ -46,6 +46,7 @@ def train_loras(g: Graph, model: Out, latents: Out, caption: Out, heads: Out, **
         "gradient_checkpointing": True,
         "preview_every": 100,
         "motion_loss": "the model's own",
+        "frame_spacing": "random",
     }
     return tuple(
         g.add(

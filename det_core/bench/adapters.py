@@ -96,7 +96,7 @@ class Adapters:
         heads = classify_heads(denoiser, latents, cond, seed=seed)
         examples = {
             "spatial": still_examples(self.model.encode_video, source.pixels),
-            "temporal": sparse_latents(latents, sparse_count(latents.shape[2], spec.patch[0])),
+            "temporal": sparse_latents(latents, sparse_count(latents.shape[2], spec.patch[0]), patch=spec.patch[0]),
         }
         spatial = None
         for stage in ("spatial", "temporal"):

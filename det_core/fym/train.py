@@ -6,7 +6,6 @@ Both are `det_core.train.fit` with another loss: the same optimiser, resume, rep
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
@@ -20,7 +19,7 @@ from ..train import OnStep, TrainConfig, TrainResult, fit
 from ..train_state import TrainState
 from .heads import HeadMap
 from .motion_loss import motion_loss, velocities
-from .sparse import Example
+from .sparse import Examples, RandomFrames
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class LoRAConfig(TrainConfig):
         chosen = {"weight_decay": 0.5 if temporal else 0.1, "motion_loss": "signed" if temporal else "none"}
         if spec.name == "embedded":
             chosen |= {"weight_decay": 1e-2, "lr": 1e-2, "rank": 16, "decay": True, "motion_loss": "none"}
-            chosen |= {"steps": 200, "batch": 8} if temporal else {"steps": 100, "batch": 4}
+            chosen |= {"steps": 400 if temporal else 100, "batch": 4}
         return cls(**{**chosen, **changes})
 
 
@@ -69,7 +68,7 @@ def group_lora(transformer: torch.nn.Module, heads: HeadMap, group: str, config:
 def train_lora(
     denoiser: Denoiser,
     lora: LoRA,
-    examples: Sequence[Example],
+    examples: Examples | RandomFrames,
     cond: Condition,
     config: LoRAConfig,
     *,
@@ -77,30 +76,26 @@ def train_lora(
     on_step: OnStep | None = None,
     resume: TrainState | None = None,
 ) -> TrainResult:
-    """Train a LoRA on examples of one source, one at random each step.
+    """Train a LoRA on examples of one source, another one each step.
 
     Spatial stage: `still_examples`, no motion loss. Temporal stage: `sparse_latents` or `sparse_clips`, the motion
     loss, and the spatial LoRA as `frozen`: it acts, so that appearance is explained already, but does not learn.
 
     Args:
-        examples: all of one shape.
         frozen: is moved to the denoiser's device and no longer requires gradients.
         on_step, resume: as in `train_motion_adapter`; losses are "denoising", "motion" and "total".
-    Raises: ValueError if the examples differ in shape or are none; NonFiniteLoss.
+    Raises: NonFiniteLoss.
     """
-    if not examples or len({e.latents.shape for e in examples}) != 1:
-        raise ValueError("training needs at least one example, all of one size")
     lora.to(denoiser.device)
-    clips = torch.cat([e.latents for e in examples])
     batch_cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in cond.items()}
 
     def loss(generator: torch.Generator) -> dict[str, torch.Tensor]:
-        index = int(torch.randint(len(examples), (), generator=generator))
-        x0 = clips[index : index + 1].to(denoiser.device).expand(config.batch, *clips.shape[1:])
+        example = examples.draw(generator)
+        x0 = example.latents.to(denoiser.device).expand(config.batch, *example.latents.shape[1:])
         t = denoiser.sample_t(config.batch, generator)
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         anchor = int(torch.randint(x0.shape[2], (), generator=generator))
-        with denoiser.at_positions(examples[index].positions):
+        with denoiser.at_positions(example.positions):
             with torch.autocast(x0.device.type, torch.bfloat16, config.bf16):
                 x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, batch_cond)
         weight = denoiser.loss_weight(t)
@@ -109,15 +104,16 @@ def train_lora(
         terms["motion"] = motion_loss(predicted, target, config.motion_loss, anchor)
         return {**terms, "total": config.denoising_weight * terms["denoising"] + config.motion_weight * terms["motion"]}
 
-    beneath = nullcontext()
+    source, beneath = examples.source, nullcontext()
     if frozen is not None:
+        source["frozen"] = torch.cat([p.detach().cpu().flatten() for p in frozen.parameters()])
         beneath = denoiser.attached(frozen.to(denoiser.device).requires_grad_(False))
     with beneath:
         result = fit(
             denoiser,
             lora,
-            clips,
-            {**cond, **_also_learned_from(examples, frozen)},
+            torch.zeros(examples.shape),  # the size of a step; what is learned goes along with the condition
+            {**cond, **source},
             None,
             config,
             on_step=on_step,
@@ -126,12 +122,3 @@ def train_lora(
         )
     lora.metadata |= {"config": json.dumps(asdict(config)), "steps": str(len(result.losses["total"]))}
     return result
-
-
-def _also_learned_from(examples: Sequence[Example], frozen: LoRA | None) -> Condition:
-    """What else a resumed run must share with the earlier one, as tensors."""
-    positions = [e.positions or range(e.latents.shape[2]) for e in examples]
-    shared = {"positions": torch.tensor([list(map(float, p)) for p in positions])}
-    if frozen is not None:
-        shared["frozen"] = torch.cat([p.detach().cpu().flatten() for p in frozen.parameters()])
-    return shared

@@ -12,7 +12,7 @@ from ...det_core.baselines.lora import LoRA
 from ...det_core.baselines.lora_file import lora_tensors
 from ...det_core.dit import DiTSpec
 from ...det_core.fym.heads import HeadMap
-from ...det_core.fym.sparse import Example
+from ...det_core.fym.sparse import Example, Examples
 from .preview import Sampler
 
 FymHeads = io.Custom("FYM_HEADS")
@@ -44,9 +44,9 @@ def encoded_stills(vae, frames: torch.Tensor, latents: torch.Tensor) -> list[tor
     return stills
 
 
-def still_examples(stills: list[torch.Tensor], spec: DiTSpec) -> list[Example]:
+def still_examples(stills: list[torch.Tensor], spec: DiTSpec) -> Examples:
     """Latents of single frames as videos of one time step: where tokens span two latent frames, each frame twice."""
-    return [Example(still.expand(-1, -1, spec.patch[0], -1, -1)) for still in stills]
+    return Examples([Example(still.expand(-1, -1, spec.patch[0], -1, -1)) for still in stills])
 
 
 class LoRASampler(Sampler):

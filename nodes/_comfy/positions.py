@@ -1,7 +1,8 @@
 """Place a video's tokens at other positions than 0, 1, 2, ... in ComfyUI's own models: a few frames of a longer clip.
 
-Wan takes positions through the core's `rope_options`; the tables of CogVideoX, of the embedded DiT and of HunyuanVideo
-are replaced for the length of a context. det_core.dit.positions does the same for diffusers' models.
+Wan takes evenly spaced positions through the core's `rope_options`; uneven ones, and the tables of CogVideoX, of the
+embedded DiT and of HunyuanVideo, are replaced for the length of a context. det_core.dit.positions does the same for
+diffusers' models.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ def native_positions(
     if not places:
         yield {}
     elif spec.name == "wan":
-        with overridden([(dit, _checked(dit.forward, spec, places))]):
-            yield {"rope_options": _rope_options(places)}
+        even = all(_is_even(at) for at in places.values())
+        uneven = [] if even else [(dit.rope_embedder, _looked_up(dit.rope_embedder.forward, places))]
+        with overridden([(dit, _checked(dit.forward, spec, places)), *uneven]):
+            yield {"rope_options": _rope_options(places)} if even else {}
     elif spec.name == "hunyuan_video":
         with _replaced(dit, "img_ids", _image_ids(dit.img_ids, spec, places)):
             yield {}
@@ -79,16 +82,29 @@ def _replaced(module: nn.Module, name: str, method: Callable) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------- Wan
+def _is_even(at: torch.Tensor) -> bool:
+    return len(at) < 3 or bool((at.diff() - at.diff()[0]).abs().max() < 1e-9)
+
+
 def _rope_options(places: Places) -> dict[str, float]:
-    """The core's scale and shift of each axis. Raises ValueError if the positions are not evenly spaced."""
+    """The core's scale and shift of each axis, for evenly spaced positions."""
     options = {}
     for axis, at in places.items():
-        steps = at.diff()
-        step = steps[0].item() if len(steps) else 1.0
-        if len(steps) and (steps - step).abs().max() > 1e-9:
-            raise ValueError(f"Wan's positions must be evenly spaced in ComfyUI, got {at.tolist()} for {AXES[axis]}")
-        options |= {f"scale_{'tyx'[axis]}": step, f"shift_{'tyx'[axis]}": at[0].item()}
+        step = at[1] - at[0] if len(at) > 1 else torch.ones(())
+        options |= {f"scale_{'tyx'[axis]}": step.item(), f"shift_{'tyx'[axis]}": at[0].item()}
     return options
+
+
+def _looked_up(embed: Callable, places: Places) -> Callable:
+    """The rotary embedding of token numbers 0, 1, 2, ... (B, tokens, 3) with the place of each number in its stead."""
+
+    def looked_up(ids: torch.Tensor) -> torch.Tensor:
+        ids = ids.clone()
+        for axis, at in places.items():
+            ids[..., axis] = at.to(ids)[ids[..., axis].round().long()]
+        return embed(ids)
+
+    return looked_up
 
 
 def _checked(forward: Callable, spec: DiTSpec, places: Places) -> Callable:

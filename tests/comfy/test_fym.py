@@ -97,6 +97,7 @@ def test_positions_are_those_of_diffusers(both):
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
     t = torch.tensor([600])
     spread = [0.0, 1.0, 8.0, 9.0] if frames == 4 else [1.0, 4.5, 8.0]
+    uneven = [0.0, 1.0, 4.0, 5.0] if frames == 4 else [0.0, 1.0, 7.0]
     rows = [2.0 * i + 0.5 for i in range(height)]
 
     def predicted(denoiser, cond, *positions):
@@ -105,7 +106,7 @@ def test_positions_are_those_of_diffusers(both):
 
     with both.trainable(x0) as (denoiser, _):
         plain = predicted(denoiser, {})
-        for positions in ((spread,), (None, rows), ([0.0, 2.0, 4.0, 6.0][:frames], rows)):
+        for positions in ((spread,), (uneven,), (uneven, rows), (None, rows), ([0.0, 2.0, 4.0, 6.0][:frames], rows)):
             ours, theirs = (
                 predicted(d, c, *positions) for d, c in ((denoiser, {}), (both.diffusers, both.diffusers_cond))
             )
@@ -146,8 +147,12 @@ def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
     with native_positions(dit, both.spec, picked) as options:
         found = dit.rope_encode(3, 8, 12, transformer_options=options)
     assert torch.equal(found.unflatten(1, (3, 24)), whole[:, picked])
-    with pytest.raises(ValueError, match="evenly spaced"), native_positions(dit, both.spec, [0, 1, 7]):
-        pass
+    assert options, "the core's own way"
+    uneven = [0, 1, 7]
+    with native_positions(dit, both.spec, uneven) as options:
+        found = dit.rope_encode(3, 8, 12, transformer_options=options)
+    assert torch.equal(found.unflatten(1, (3, 24)), whole[:, uneven])
+    assert torch.equal(dit.rope_encode(9, 8, 12).unflatten(1, (9, 24)), whole)
 
 
 def test_other_models_are_refused(pack, tmp_path):
@@ -173,7 +178,7 @@ def lora_settings(config_class, spec, stage: str):
 def natively_trained(both: Both, checkpointing: bool = False):
     """Both stages on the MODEL: ({stage: losses}, {stage: LoRA})."""
     from det_pack.det_core.fym import heads as package
-    from det_pack.det_core.fym.sparse import Example, sparse_latents
+    from det_pack.det_core.fym.sparse import Example, Examples, sparse_latents
     from det_pack.det_core.fym.train import LoRAConfig, group_lora, train_lora
 
     heads, dit = head_map(package, both.family), both.patcher.model.diffusion_model
@@ -181,7 +186,7 @@ def natively_trained(both: Both, checkpointing: bool = False):
     loras = {stage: group_lora(dit, heads, stage, config) for stage, config in configs.items()}
     losses = {}
     with both.trainable(source(both.family), checkpointing) as (denoiser, x0):
-        for stage, examples in (("spatial", [Example(x0[:, :, :1])]), ("temporal", sparse_latents(x0, 2))):
+        for stage, examples in (("spatial", Examples([Example(x0[:, :, :1])])), ("temporal", sparse_latents(x0, 2))):
             frozen = loras["spatial"] if stage == "temporal" else None
             result = train_lora(denoiser, loras[stage], examples, {}, configs[stage], frozen=frozen)
             losses[stage] = result.losses["total"]
@@ -192,14 +197,14 @@ def natively_trained(both: Both, checkpointing: bool = False):
 @pytest.mark.parametrize("both", FAMILIES, indirect=True)
 def test_training_equals_training_on_diffusers(both, checkpointing):
     from det_core.fym import heads as package
-    from det_core.fym.sparse import Example, sparse_latents
+    from det_core.fym.sparse import Example, Examples, sparse_latents
     from det_core.fym.train import LoRAConfig, group_lora, train_lora
 
     before = digest(both.patcher.model)
     losses, loras = natively_trained(both, checkpointing)
     heads, x0 = head_map(package, both.family), source(both.family)
     frozen = None
-    for stage, examples in (("spatial", [Example(x0[:, :, :1])]), ("temporal", sparse_latents(x0, 2))):
+    for stage, examples in (("spatial", Examples([Example(x0[:, :, :1])])), ("temporal", sparse_latents(x0, 2))):
         config = lora_settings(LoRAConfig, both.diffusers.spec, stage)
         lora = group_lora(both.diffusers.transformer, heads, stage, config)
         expected = train_lora(both.diffusers, lora, examples, both.diffusers_cond, config, frozen=frozen)
