@@ -132,7 +132,7 @@ def fit(
     source = _fingerprint(latents, cond, tracks)
     run = TrainingRun(adapter, config, optimizer, generator, source, lag=int(denoiser.device.type == "cuda"))
     if resume is not None:
-        check_resumable(resume, config, source=source)
+        check_resumable(resume, config, source)
         run.restore(resume)
     with _checkpointing(denoiser, adapter, latents, config), denoiser.attached(adapter), torch.enable_grad():
         try:
@@ -152,8 +152,10 @@ def fit(
     return run.result()
 
 
-def check_resumable(earlier: TrainState, config: TrainConfig, **more: str) -> None:
-    """Refuse to continue `earlier` with other settings; `fit` does it too, but only once the source is encoded.
+def check_resumable(earlier: TrainState, config: TrainConfig, source: str | None = None) -> None:
+    """Refuse to continue `earlier` with other settings, or, where its fingerprint is given, from another source.
+
+    `fit` calls it, too; calling it before says so before the source is encoded.
 
     More steps may be asked for, unless the learning rate falls to zero over them; checkpointing changes no result.
     Raises: ValueError naming what differs.
@@ -166,7 +168,12 @@ def check_resumable(earlier: TrainState, config: TrainConfig, **more: str) -> No
             f"cannot resume: the earlier run was started for {started} steps, over which the learning rate falls to "
             f"zero: resume it with that number (not {config.steps}), or start anew"
         )
-    earlier.check({**asdict(config), **more}, free=("checkpoint", "steps"))
+    earlier.check(asdict(config), free=("checkpoint", "steps"))
+    if source is not None and source != earlier.config["source"]:
+        raise ValueError(
+            "cannot resume: the earlier run learned from something else (another video, caption, tracks, choice of "
+            "frames, or LoRA beneath). Start anew or restore it."
+        )
 
 
 def _fused(parameters: list[nn.Parameter]) -> bool:

@@ -169,7 +169,7 @@ def test_impossible_configurations_are_refused():
 def test_resuming_with_another_source_is_refused(denoiser, job):
     latents, cond, tracks = job
     state = train_motion_adapter(denoiser, latents, cond, tracks, small(steps=2)).state
-    with pytest.raises(ValueError, match="source"):
+    with pytest.raises(ValueError, match="another video, caption, tracks"):
         train_motion_adapter(denoiser, latents + 1, cond, tracks, small(), resume=state)
 
 
