@@ -19,7 +19,7 @@ from det_core.baselines.local_attention import local_attention_adapter
 from det_core.baselines.lora import LoRA
 from det_core.baselines.motion_inversion import MotionInversion
 from det_core.fym.classify import classify_heads
-from det_core.fym.sparse import Example, sparse_latents, still_examples
+from det_core.fym.sparse import Example, RandomFrames, sparse_latents, still_examples
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
 from det_core.train import TrainConfig, fit
 from det_core.views import scaled_frames
@@ -126,17 +126,36 @@ def motion_inversion(unit: Unit, _generator: torch.Generator) -> MotionInversion
 # ------------------------------------------------------------------------------------------- Follow-Your-Motion
 
 
+@dataclass(frozen=True)
+class Displaced:
+    """Sparse frames that stand at 0, 1, 2, ... instead of at their own times."""
+
+    frames: RandomFrames
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.frames.shape
+
+    @property
+    def source(self) -> dict[str, torch.Tensor]:
+        return self.frames.source
+
+    def draw(self, generator: torch.Generator) -> Example:
+        return replace(self.frames.draw(generator), positions=None)
+
+
 def follow_your_motion(
     decoupled: bool = True,
     adaptive: bool = True,
-    frames: int | None = 3,
+    frames: int = 5,
+    spacing: str = "random",
     **temporal_changes,
 ) -> Train:
     """Both stages, with the settings and steps of `LoRAConfig.for_stage`; a row's `how`: (spatial, temporal) strength.
 
     decoupled: two groups of heads; otherwise both stages train all heads at half the rank, which is as many parameters.
-    adaptive: sparse frames stand at their own times; otherwise at 0, 1, 2.
-    frames: latent frames of an example of the temporal stage, of 9; None: all, and half as many examples a step.
+    adaptive: sparse frames stand at their own times; otherwise at 0, 1, 2, ...
+    frames, spacing: latent frames of 9 that a step of the temporal stage looks at, and how they lie.
     """
 
     def train(unit: Unit) -> Trained:
@@ -146,8 +165,6 @@ def follow_your_motion(
             "spatial": LoRAConfig.for_stage(unit.spec, "spatial", **shared),
             "temporal": LoRAConfig.for_stage(unit.spec, "temporal", **shared, **temporal_changes),
         }
-        if frames is None:
-            configs["temporal"] = replace(configs["temporal"], batch=max(1, configs["temporal"].batch // 2))
         configs = {stage: replace(c, **steps_of(unit, {"steps": c.steps})) for stage, c in configs.items()}
         if decoupled:
             heads = classify_heads(denoiser, unit.latents, unit.cond, seed=unit.index)
@@ -160,9 +177,9 @@ def follow_your_motion(
         parameters = count(*loras.values())
         stills = still_examples(unit.model.encode_video, unit.source.pixels)
         train_lora(denoiser, loras["spatial"], stills, unit.cond, configs["spatial"])
-        examples = [Example(unit.latents)] if frames is None else sparse_latents(unit.latents, frames)
+        examples = sparse_latents(unit.latents, frames, spacing)
         if not adaptive:
-            examples = [replace(example, positions=None) for example in examples]
+            examples = Displaced(examples)
         train_lora(denoiser, loras["temporal"], examples, unit.cond, configs["temporal"], frozen=loras["spatial"])
 
         @contextmanager

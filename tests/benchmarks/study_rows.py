@@ -19,7 +19,7 @@ from study_methods import (
     whole,
 )
 
-BASE, PAPER, LONG, TUNED = "no adapter", "DeT", "DeT, 200 steps", "DeT, lr 0.03"
+BASE, PAPER, LONG, TUNED, FYM = "no adapter", "DeT", "DeT, 200 steps", "DeT, lr 0.03", "FYM"
 ADVISED = ("last", 0.65)
 FEWER_STEPS = {"steps": 50, "lr": 1.5e-2, "warmup": 5}  # all rows let the learning rate fall linearly to zero
 
@@ -59,9 +59,11 @@ TRAININGS: dict[str, Train] = {
     "width 16": beside(partial(det, mid_dim=16)),
     "width 64": beside(partial(det, mid_dim=64)),
     "fym": follow_your_motion(),
-    "fym without decoupling": follow_your_motion(decoupled=False),
+    "fym all frames, half the draws": follow_your_motion(frames=9, batch=2),
+    "fym 3 even frames": follow_your_motion(frames=3, spacing="stride", batch=7),
+    "fym all frames": follow_your_motion(frames=9),
     "fym without adaptive positions": follow_your_motion(adaptive=False),
-    "fym without sparse frames": follow_your_motion(frames=None),
+    "fym without decoupling": follow_your_motion(decoupled=False),
     "fym motion loss code": follow_your_motion(motion_loss="code", motion_weight=1.0),
 }
 
@@ -95,13 +97,15 @@ ROWS = (
     Row("DeT, windows of 5 of 9 frames", "cheaper", "windows", ADVISED),
     Row("DeT, 200 steps at 0.5 of the size, t = 1000 u^0.6", "fast", "fast 0.5", ADVISED),
     Row("DeT, 200 steps at 0.75 of the size, t = 1000 u^0.6", "fast", "fast 0.75", ADVISED),
-    Row("FYM", "fym", "fym", (0.0, 1.0)),
+    Row(FYM, "fym", "fym", (0.0, 1.0)),
     Row("FYM, spatial 0.5", "fym", "fym", (0.5, 1.0)),
     Row("FYM, spatial 1", "fym", "fym", (1.0, 1.0)),
     Row("FYM, temporal 0.5", "fym", "fym", (0.0, 0.5)),
     Row("FYM without decoupling", "fym", "fym without decoupling", (0.0, 1.0)),
     Row("FYM without adaptive positions", "fym", "fym without adaptive positions", (0.0, 1.0)),
-    Row("FYM without sparse frames", "fym", "fym without sparse frames", (0.0, 1.0)),
+    Row("FYM, all frames, same time", "fym", "fym all frames, half the draws", (0.0, 1.0)),
+    Row("FYM, all frames, as many draws", "fym", "fym all frames", (0.0, 1.0)),
+    Row("FYM, 3 even frames, same time", "fym", "fym 3 even frames", (0.0, 1.0)),
     Row("FYM, motion loss of the released code", "fym", "fym motion loss code", (0.0, 1.0)),
 )
 
@@ -117,7 +121,8 @@ TITLES = {
     "fym": "Follow-Your-Motion",
 }
 GROUPS = tuple(TITLES)
-REFERENCES = {"form": TUNED, "fast": LONG}  # of a table's gains, beside the model without adapter; otherwise DeT
+# What a table's gains are on, beside the model without adapter; otherwise DeT.
+REFERENCES = {"form": TUNED, "fast": LONG, "fym": FYM}
 
 
 def trainings_of(groups: tuple[str, ...]) -> list[str]:
