@@ -242,4 +242,6 @@ def test_the_stock_loader_applies_what_we_apply(both):
             with loras["temporal"].attached_to(both.patcher.model.diffusion_model, strengths[1]):
                 ours = sampled(both.patcher, both.family, both.cond, noise, 2)
         assert (ours - base).abs().max() > 1e-3
-        assert (ours - theirs).abs().max() < 1e-4 * max(1.0, float(theirs.abs().max()))
+        assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+        if both.spec.prediction == "flow":  # CogVideoX starts at sigma 14142, where float32 has steps of 1e-3
+            assert (ours - theirs).abs().max() < 1e-4
