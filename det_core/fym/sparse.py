@@ -123,9 +123,9 @@ def sparse_latents(
     "random": other frames for every step, see `RandomFrames`; for the rest see `sparse_sets`.
     Raises: ValueError if the clip is shorter than the set.
     """
-    _check_fits(latents.shape[2], count, patch)
     if spacing == "random":
         return RandomFrames(latents, count, patch)
+    _check_fits(latents.shape[2], count, patch)
     sets = sparse_sets(latents.shape[2], count, spacing)
     return Examples([_placed(latents[:, :, list(s.frames)], s.positions) for s in sets])
 

@@ -126,22 +126,11 @@ def motion_inversion(unit: Unit, _generator: torch.Generator) -> MotionInversion
 # ------------------------------------------------------------------------------------------- Follow-Your-Motion
 
 
-@dataclass(frozen=True)
-class Displaced:
+class Displaced(RandomFrames):
     """Sparse frames that stand at 0, 1, 2, ... instead of at their own times."""
 
-    frames: RandomFrames
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.frames.shape
-
-    @property
-    def source(self) -> dict[str, torch.Tensor]:
-        return self.frames.source
-
     def draw(self, generator: torch.Generator) -> Example:
-        return replace(self.frames.draw(generator), positions=None)
+        return replace(super().draw(generator), positions=None)
 
 
 def follow_your_motion(
@@ -177,9 +166,7 @@ def follow_your_motion(
         parameters = count(*loras.values())
         stills = still_examples(unit.model.encode_video, unit.source.pixels)
         train_lora(denoiser, loras["spatial"], stills, unit.cond, configs["spatial"])
-        examples = sparse_latents(unit.latents, frames, spacing)
-        if not adaptive:
-            examples = Displaced(examples)
+        examples = sparse_latents(unit.latents, frames, spacing) if adaptive else Displaced(unit.latents, frames)
         train_lora(denoiser, loras["temporal"], examples, unit.cond, configs["temporal"], frozen=loras["spatial"])
 
         @contextmanager
