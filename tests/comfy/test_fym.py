@@ -243,5 +243,5 @@ def test_the_stock_loader_applies_what_we_apply(both):
                 ours = sampled(both.patcher, both.family, both.cond, noise, 2)
         assert (ours - base).abs().max() > 1e-3
         assert (ours - theirs).norm() < 1e-4 * theirs.norm()
-        if both.spec.prediction == "flow":  # CogVideoX starts at sigma 14142, where float32 has steps of 1e-3
-            assert (ours - theirs).abs().max() < 1e-4
+        # CogVideoX starts at sigma 14142, where float32 has steps of 1e-3.
+        assert (ours - theirs).abs().max() < (1e-4 if both.spec.prediction == "flow" else 2e-3)
