@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test test-comfyui study bench clean
 
 demo: $(VENV)/.ready
-	$(RUN) -m det_core transfer --video det_core/tiny/demo_source.mp4 --caption "a red circle on a navy plain background" \
+	$(RUN) -m det_core transfer --video det_core/models/embedded/demo_source.mp4 --caption "a red circle on a navy plain background" \
 	  --prompt "a green star on a teal striped background" \
 	  --prompt "a yellow square on a purple checkered background" \
 	  --prompt "a cyan triangle on a maroon gradient background" \

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from .metrics import edit_fidelity, motion_fidelity, temporal_consistency
-from .subject import track_subject
-from .tracks import Tracks
+from .tracking.subject import track_subject
+from .tracking.tracks import Tracks
 
 TRACK_FILES = (".safetensors", ".npz", ".pth")
 
@@ -27,7 +27,7 @@ def evaluate_files(
     Videos are tracked with one tracker from the same query points; where the frame counts differ, the longer tracks are
     resampled in time.
     """
-    from .video import read_video
+    from .media.video import read_video
 
     frames = None if generated.suffix in TRACK_FILES else read_video(generated).frames
     if source.suffix in TRACK_FILES:
@@ -37,7 +37,7 @@ def evaluate_files(
     if frames is None:
         got = Tracks.load(generated)
     else:
-        from .trackers import track
+        from .tracking.trackers import track
 
         got = track(frames, wanted.points[:, 0], tracker=tracker, device=device)
     shorter = min(wanted.frames, got.frames)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from .metrics import motion_fidelity
-from .tracks import Tracks
+from .tracking.tracks import Tracks
 
 if TYPE_CHECKING:
-    from .base_model import BaseModel
+    from .models.base_model import BaseModel
     from .transfer import Source
 
 
@@ -53,7 +53,7 @@ class SpriteRuler:
     )
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measurement:
-        from .tiny.base_model import consistency, read_clip, scene_of, sprite_path
+        from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
 
         reading = read_clip(frames)
         scene = scene_of(prompt)
@@ -72,7 +72,7 @@ class VideoRuler:
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measurement:
         from .metrics import edit_fidelity, temporal_consistency
-        from .trackers import track
+        from .tracking.trackers import track
 
         tracker = source.tracks.tracker if source.tracks.tracker in ("cotracker", "dis", "lk") else "auto"
         moved = track(frames, source.tracks.points[:, 0], tracker=tracker, device=self.device)

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 
 from . import __version__
-from .adapter import MotionAdapter
-from .base_model import BaseModel
+from .adapter.motion_adapter import MotionAdapter
 from .files import atomic_write
 from .measure import Measurement, Ruler
-from .sample import sample
-from .subject import QUERY_POINTS, subject_points, track_subject
-from .tracks import Tracks, sample_query_points
-from .train import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
-from .train_state import TrainState
-from .views import scaled_frames
+from .models.base_model import BaseModel
+from .models.sample import sample
+from .tracking.subject import QUERY_POINTS, subject_points, track_subject
+from .tracking.tracks import Tracks, sample_query_points
+from .training.loop import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
+from .training.state import TrainState
+from .training.views import scaled_frames
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def load_source(
         frames, size: other than the model's own number of frames and (height, width).
     Raises: ValueError, one line, for anything wrong with the files.
     """
-    from .video import fit_frames, read_video
+    from .media.video import fit_frames, read_video
 
     spec = model.denoiser.spec
     frames = spec.defaults.frames if frames is None else frames
@@ -113,7 +113,7 @@ def _track(
 ) -> Tracks:
     """Tracks at the chosen frames; consecutive frames are tracked, since trackers rely on small steps."""
     if model.name == "embedded" and tracker in ("auto", "sprite"):
-        from .tiny.base_model import read_clip, sprite_tracks
+        from .models.embedded.base_model import read_clip, sprite_tracks
 
         reading = read_clip(pixels)
         if reading.is_corpus_clip:
@@ -288,8 +288,8 @@ def transfer(
     model: BaseModel, job: TransferJob, ruler: Ruler, *, track_seconds: float, on_train=None, on_sample=None
 ) -> dict:
     """Train, sample with and without the adapter, measure and write everything into `job.out`; returns metrics.json."""
-    from .draw import contact_sheet, draw_tracks, loss_curve
-    from .video import write_video
+    from .media.video import write_video
+    from .tracking.draw import contact_sheet, draw_tracks, loss_curve
 
     seconds = {"track": track_seconds}
     source, out = job.source, job.out

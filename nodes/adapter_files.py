@@ -7,8 +7,8 @@ import os
 
 from comfy_api.latest import io
 
-from ..det_core.adapter import MotionAdapter
-from ..det_core.dit import format_blocks
+from ..det_core.adapter.motion_adapter import MotionAdapter
+from ..det_core.models.families import format_blocks
 from ._comfy import paths
 from ._comfy.sockets import DetAdapter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..det_core.dit import kept_blocks, parse_blocks
+from ..det_core.models.families import kept_blocks, parse_blocks
 from ._comfy.apply import apply_adapter, model_spec
 from ._comfy.sockets import DetAdapter
 

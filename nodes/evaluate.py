@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.metrics.motion import MotionScore, motion_fidelity
-from ..det_core.tracks import Tracks
+from ..det_core.tracking.tracks import Tracks
 from ._comfy.plot import motion_plot
 from ._comfy.sockets import tracks_of, video_frames
 from ._comfy.tracking import TRACKER_NAMES, track_video

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from ..det_core.fym.classify import classify_heads
 from ..det_core.fym.head_picture import draw_heads
 from ..det_core.fym.heads import RULES
-from ..det_core.memory import mlp_ratio_of, training_memory
+from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
 from ._comfy.apply import has_adapter, model_spec
 from ._comfy.head_reading import watched_model
 from ._comfy.lora import FymHeads

@@ -10,9 +10,9 @@ from comfy_api.latest import io, ui
 from ..det_core.fym.motion_loss import MOTION_LOSSES
 from ..det_core.fym.sparse import SPACINGS, sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
-from ..det_core.memory import mlp_ratio_of, training_memory
-from ..det_core.train import check_resumable
-from ..det_core.train_state import TrainState
+from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
+from ..det_core.training.loop import check_resumable
+from ..det_core.training.state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
 from ._comfy.keeper import Keeper

@@ -11,7 +11,7 @@ MOTIONS = ["loop", "arc", "bounce", "zigzag", "spiral", "sine", "figure_eight", 
 class DeTTinyClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        from ..det_core.tiny.corpus import BACKGROUND_COLOURS, COLOURS, PATTERNS, SHAPES
+        from ..det_core.models.embedded.corpus import BACKGROUND_COLOURS, COLOURS, PATTERNS, SHAPES
 
         return io.Schema(
             node_id="DeTTinyClip",
@@ -51,7 +51,7 @@ class DeTTinyClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion, colour, shape, background, pattern, clip_seed) -> io.NodeOutput:
-        from ..det_core.tiny.corpus import Scene, make_clip
+        from ..det_core.models.embedded.corpus import Scene, make_clip
 
         scene = Scene(colour, shape, background, pattern)
         clip = make_clip(scene, motion, torch.Generator().manual_seed(clip_seed))

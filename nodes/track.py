@@ -10,8 +10,8 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core.draw import draw_tracks
-from ..det_core.tracks import sample_query_points
+from ..det_core.tracking.draw import draw_tracks
+from ..det_core.tracking.tracks import sample_query_points
 from ._comfy.sockets import first_mask, tracks_value, video_frames
 from ._comfy.tracking import TRACKER_NAMES, track_video
 
@@ -103,7 +103,7 @@ def _fitted(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
     """Frames (T, H, W, 3) as a video on the node."""
-    from ..det_core.video import write_video
+    from ..det_core.media.video import write_video
 
     name = f"det_tracks_{uuid.uuid4().hex[:12]}.mp4"
     write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps)

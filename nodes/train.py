@@ -9,9 +9,9 @@ import logging
 from comfy_api.latest import io, ui
 
 from ..det_core import __version__
-from ..det_core.memory import mlp_ratio_of, training_memory
-from ..det_core.train import TrainConfig, TrainResult, check_resumable, train_motion_adapter
-from ..det_core.train_state import TrainState
+from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
+from ..det_core.training.loop import TrainConfig, TrainResult, check_resumable, train_motion_adapter
+from ..det_core.training.state import TrainState
 from ._comfy import paths
 from ._comfy.apply import has_adapter, model_spec
 from ._comfy.keeper import Keeper

@@ -12,7 +12,7 @@ from PIL import Image
 
 from det_core.bench.runner import run_bench
 from det_core.bench.units import Outcome
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
 
 METHODS = ["none", "frozen", "lora", "det"]
 SKILL = {"none": 0.3, "frozen": 0.35, "lora": 0.8, "det": 0.7}
@@ -78,7 +78,7 @@ class Deadly(Counting):
 
 
 def write_case(folder: Path, *, nested=False, tracks=True, prompts=("a red fox", "a blue car"), frames=5):
-    from det_core.video import write_video
+    from det_core.media.video import write_video
 
     name = folder.name
     folder.mkdir(parents=True)

@@ -224,7 +224,7 @@ class NativeLTX(nn.Module):
 
 def native_twin(family: str, model: nn.Module) -> nn.Module:
     """The native blocks with the weights of the diffusers transformer `model`, brought over by `to_native`."""
-    from det_core.dit import to_native
+    from det_core.models.families import to_native
 
     config = SimpleNamespace(**model.config)
     heads, blocks = config.num_attention_heads, config.num_layers

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_dits import build, call_for, filled_adapter
 
-from det_core.adapter import MotionAdapter, metadata_of
-from det_core.attach import attach
-from det_core.dit import spec_for
+from det_core.adapter.attach import attach
+from det_core.adapter.motion_adapter import MotionAdapter, metadata_of
+from det_core.models.families import spec_for
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from native_dits import native_twin, run_diffusers_blocks
 from tiny_dits import FAMILIES, build, call_for, conv_reference, filled_adapter
 from torch import nn
 
-from det_core.adapter import MotionAdapter
-from det_core.attach import attach, tapped
-from det_core.dit import spec_for
+from det_core.adapter.attach import attach, tapped
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.models.families import spec_for
 
 ATTENTION = {  # block index -> the diffusers attention module, written out by hand
     "cogvideox": lambda model: [block.attn1 for block in model.transformer_blocks],

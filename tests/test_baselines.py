@@ -5,12 +5,12 @@ import torch
 from native_dits import NativeCogVideoX, NativeHunyuanVideo, NativeWan
 from tiny_dits import FAMILIES, build, call_for, four_blocks
 
-from det_core.baselines.lora import LoRA
-from det_core.baselines.lora_file import load_lora, lora_from_tensors, lora_tensors, save_lora
 from det_core.baselines.motion_director import debiased_loss
 from det_core.baselines.motion_inversion import MotionInversion
-from det_core.baselines.projections import head_count, projections
-from det_core.dit import spec_for, to_diffusers, to_native
+from det_core.lora.file import load_lora, lora_from_tensors, lora_tensors, save_lora
+from det_core.lora.lora import LoRA
+from det_core.models.families import spec_for, to_diffusers, to_native
+from det_core.models.families.projections import head_count, projections
 
 HEADS = 3
 CHOSEN = [[0, 2], [], [1], [0, 1, 2]]  # of the first blocks; HunyuanVideo has two of each kind

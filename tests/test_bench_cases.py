@@ -10,7 +10,7 @@ from PIL import Image
 
 from det_core.bench.difficulty import count_clusters, kmeans, level, silhouette
 from det_core.bench.layout import prompt_slug, read_case, read_cases
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
 
 
 @pytest.fixture

@@ -17,16 +17,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from det_core.bench.layout import read_cases
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
 
 
 @pytest.fixture(scope="module")
 def random_model():
-    from det_core.tiny.base_model import EmbeddedModel
-    from det_core.tiny.codec import PatchCodec
-    from det_core.tiny.corpus import Scene, random_clip
-    from det_core.tiny.model import TinyModel, build_transformer
-    from det_core.tiny.text import WordEncoder
+    from det_core.models.embedded.base_model import EmbeddedModel
+    from det_core.models.embedded.codec import PatchCodec
+    from det_core.models.embedded.corpus import Scene, random_clip
+    from det_core.models.embedded.model import TinyModel, build_transformer
+    from det_core.models.embedded.text import WordEncoder
 
     g = torch.Generator().manual_seed(0)
     codec = PatchCodec.fit(torch.cat([random_clip(g, Scene.training()).frames for _ in range(24)]))
@@ -46,10 +46,10 @@ def sprites(tmp_path):
 def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
     from det_core.bench.layout import fingerprint
     from det_core.bench.sprite_cases import write_sprite_cases
-    from det_core.tiny.base_model import read_clip, scene_of
-    from det_core.tiny.corpus import Scene
+    from det_core.media.video import read_video
+    from det_core.models.embedded.base_model import read_clip, scene_of
+    from det_core.models.embedded.corpus import Scene
     from det_core.transfer import resize_frames
-    from det_core.video import read_video
 
     write_sprite_cases(tmp_path / "again", 2)
     (case,), bad = read_cases(sprites)
@@ -94,7 +94,7 @@ def test_source_similarity_of_a_sprite_is_the_share_of_frames_that_look_like_the
     from types import SimpleNamespace
 
     from det_core.bench.measures import SpriteMeasures
-    from det_core.tiny.corpus import Scene, make_clip
+    from det_core.models.embedded.corpus import Scene, make_clip
 
     red, blue = Scene("red", "circle", "navy", "plain"), Scene("blue", "square", "olive", "striped")
     source = make_clip(red, "line", torch.Generator().manual_seed(1))
@@ -172,8 +172,8 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
             queries[:, None].expand(-1, len(frames), -1), torch.ones(3, len(frames), dtype=torch.bool), tracker
         )
 
-    monkeypatch.setattr("det_core.trackers.track", track)
-    monkeypatch.setattr("det_core.trackers.resolve_tracker", lambda name: "lk")
+    monkeypatch.setattr("det_core.tracking.trackers.track", track)
+    monkeypatch.setattr("det_core.tracking.trackers.resolve_tracker", lambda name: "lk")
     points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0))
     frames = torch.zeros(4, 32, 32, 3)
     source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4, dtype=torch.bool), "user"))
@@ -187,7 +187,7 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
 def command(*words):
     import argparse
 
-    from det_core.bench import cli
+    from det_core.cli import bench as cli
 
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
@@ -263,7 +263,7 @@ def test_the_commands_refuse_bad_arguments(tmp_path):
 
 
 def test_annotate_makes_cases_that_the_benchmark_reads(tmp_path, capsys):
-    from det_core.video import write_video
+    from det_core.media.video import write_video
 
     clips = tmp_path / "clips"
     g = torch.Generator().manual_seed(0)

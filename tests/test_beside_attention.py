@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_dits import FAMILIES, build, call_for, four_blocks
 
-from det_core.attach import attach
+from det_core.adapter.attach import attach
+from det_core.adapter.temporal_kernel import TemporalKernel
 from det_core.baselines.conv3d import Conv3D, conv3d_adapter
 from det_core.baselines.local_attention import LocalAttention, local_attention_adapter
-from det_core.dit import spec_for
-from det_core.temporal_kernel import TemporalKernel
+from det_core.models.families import spec_for
 
 
 def tokens(grid, dim, batch=2, dtype=torch.float32):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from det_core.adapter import MotionAdapter
-from det_core.cli import main
-from det_core.tiny.corpus import Scene, make_clip
-from det_core.video import read_video, write_video
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.cli.main import main
+from det_core.media.video import read_video, write_video
+from det_core.models.embedded.corpus import Scene, make_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a green star on a teal striped background"
@@ -146,7 +146,7 @@ def test_bad_masks_and_tracks(capsys, tmp_path, clip):
     out = ["--prompt", PROMPT, "--out", tmp_path / "out"]
     Image.new("L", (64, 64), 0).save(tmp_path / "empty.png")
     assert "empty" in failure(capsys, "transfer", "--video", clip, "--mask", tmp_path / "empty.png", *out)
-    from det_core.tracks import Tracks
+    from det_core.tracking.tracks import Tracks
 
     Tracks(torch.rand(3, 5, 2), torch.ones(3, 5)).save(tmp_path / "five.npz")
     line = failure(capsys, "transfer", "--video", clip, "--tracks", tmp_path / "five.npz", *out)

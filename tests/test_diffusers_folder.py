@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny_dits import randomise
 
-from det_core.cli import main
-from det_core.diffusers_folder import DiffusersFolder
-from det_core.tiny.model import build_scheduler
-from det_core.video import write_video
+from det_core.cli.main import main
+from det_core.media.video import write_video
+from det_core.models.diffusers_folder import DiffusersFolder
+from det_core.models.embedded.model import build_scheduler
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 def test_it_samples_exactly_what_the_pipeline_samples(folder):
     """The same noise, prompt, steps and guidance give the pipeline's own video latents."""
-    from det_core.sample import sample
+    from det_core.models.sample import sample
 
     model = DiffusersFolder(folder, "cpu", torch.float32)
     noise = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(2))

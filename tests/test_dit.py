@@ -8,8 +8,8 @@ from native_dits import NativeCogVideoX, NativeHunyuanVideo, native_twin
 from tiny_dits import FAMILIES, build
 from torch import nn
 
-from det_core.dit import format_blocks, kept_blocks, parse_blocks, spec_for, to_diffusers, to_native
-from det_core.tiny.model import build_transformer
+from det_core.models.embedded.model import build_transformer
+from det_core.models.families import format_blocks, kept_blocks, parse_blocks, spec_for, to_diffusers, to_native
 
 
 def meta(name: str, **config) -> nn.Module:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from det_core.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve
-from det_core.tracks import Tracks
+from det_core.tracking.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve
+from det_core.tracking.tracks import Tracks
 
 
 def pixels(image):

@@ -4,9 +4,9 @@ import sys
 import pytest
 import torch
 
-from det_core.foreground import foreground_mask
-from det_core.tiny import corpus
-from det_core.video import read_mask, read_video
+from det_core.media.video import read_mask, read_video
+from det_core.models.embedded import corpus
+from det_core.tracking.foreground import foreground_mask
 
 
 def overlap(found, truth):

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from tiny_dits import build, call_for
 
-from det_core.denoiser import DiffusersDenoiser
-from det_core.dit import spec_for
 from det_core.fym.classify import classify_heads, watched_attention
 from det_core.fym.head_picture import draw_heads
 from det_core.fym.head_scores import HeadScores
 from det_core.fym.heads import HeadMap
-from det_core.tiny.model import build_scheduler, build_transformer
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.families import spec_for
 
 
 def known_head(grid, frame: float, place: float):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_dits import build, call_for
 
-from det_core.denoiser import DiffusersDenoiser
-from det_core.dit import spec_for
-from det_core.dit.positions import token_positions
 from det_core.fym.sparse import sparse_clips, sparse_count, sparse_latents, sparse_sets, still_examples
-from det_core.tiny.model import build_scheduler, build_transformer
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.families import spec_for
+from det_core.models.families.positions import token_positions
 
 FAMILIES = ("cogvideox", "hunyuan_video", "wan")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from det_core.adapter.temporal_kernel import TemporalKernel
 from det_core.kernels import shift_torch, temporal_conv
 from det_core.kernels.reference import temporal_conv_reference
-from det_core.temporal_kernel import TemporalKernel
 
 SHAPES = [  # (batch, (T, H, W), dim, mid_dim, kernel_size)
     (1, (1, 1, 1), 3, 1, 3),

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from det_core.losses import denoising_loss, tracking_loss
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
+from det_core.training.losses import denoising_loss, tracking_loss
 
 
 def test_denoising_loss_is_the_velocity_error():

@@ -10,16 +10,16 @@ import torch
 from memory_meter import MemoryMeter
 from tiny_dits import build, call_for, filled_adapter
 
-from det_core import memory
-from det_core.adapter import MotionAdapter
-from det_core.attach import attach
-from det_core.checkpointing import POLICIES, checkpointed
-from det_core.denoiser import DiffusersDenoiser
-from det_core.dit import spec_for
-from det_core.memory import choose_policy, mlp_ratio_of, training_memory
-from det_core.offload import offload_blocks
-from det_core.tiny.model import build_scheduler, build_transformer
-from det_core.train import TrainConfig, train_motion_adapter
+from det_core.adapter.attach import attach
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.models.compute import memory
+from det_core.models.compute.checkpointing import POLICIES, checkpointed
+from det_core.models.compute.memory import choose_policy, mlp_ratio_of, training_memory
+from det_core.models.compute.offload import offload_blocks
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.families import spec_for
+from det_core.training.loop import TrainConfig, train_motion_adapter
 
 LATENT = (5, 16, 20)
 WIDE = {  # large enough for tokens to outweigh what is constant

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from det_core.metrics import frechet_distance, motion_fidelity
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
 
 FLOOR = math.exp(-math.sqrt(2))  # no two points of one frame are further apart than its diagonal
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny_dits import build
 
-from det_core import precision
-from det_core.cli import build_parser, main
-from det_core.denoiser import DiffusersDenoiser
-from det_core.dit import spec_for
-from det_core.precision import fast_bf16
-from det_core.presets import PRESETS, preset_config
-from det_core.train import TrainConfig
+from det_core.cli.main import build_parser, main
+from det_core.models.compute import precision
+from det_core.models.compute.precision import fast_bf16
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.families import spec_for
+from det_core.training.loop import TrainConfig
+from det_core.training.presets import PRESETS, preset_config
 
 
 @pytest.mark.parametrize("family", ["cogvideox", "hunyuan_video"])

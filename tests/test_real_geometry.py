@@ -5,12 +5,12 @@ import pytest
 import torch
 from tiny_dits import LATENT_CHANNELS, TEXT_LENGTH, TEXT_WIDTH, build
 
-from det_core.adapter import MotionAdapter
-from det_core.denoiser import DiffusersDenoiser
-from det_core.sample import sample
-from det_core.tiny.model import build_scheduler
-from det_core.tracks import Tracks
-from det_core.train import TrainConfig, train_motion_adapter
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler
+from det_core.models.sample import sample
+from det_core.tracking.tracks import Tracks
+from det_core.training.loop import TrainConfig, train_motion_adapter
 
 LATENT = (13, 60, 90)  # of 49x480x720; 13x30x45 tokens
 
@@ -59,7 +59,7 @@ def test_train_save_load_drop_sample(family, tracks, tmp_path):
 
 
 def test_the_tracking_loss_is_alive_at_this_geometry(tracks):
-    from det_core.losses import tracking_loss
+    from det_core.training.losses import tracking_loss
 
     points, visible = tracks.to_grid(*LATENT)
     assert points.shape == (100, 13, 2) and 0.2 < visible.float().mean() < 0.5  # 35 % of all pairs are visible

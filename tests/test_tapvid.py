@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from det_core.metrics.tapvid import tapvid_score
-from det_core.tracks import Tracks
+from det_core.tracking.tracks import Tracks
 
 
 def by_hand(predicted, reference, frames):

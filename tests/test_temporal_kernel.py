@@ -7,7 +7,7 @@ import torch
 from tiny_dits import conv_reference
 from torch import nn
 
-from det_core.temporal_kernel import TemporalKernel
+from det_core.adapter.temporal_kernel import TemporalKernel
 
 SHAPES = [  # (batch, (T, H, W), dim, mid_dim, kernel_size)
     (1, (1, 2, 3), 1, 4, 3),

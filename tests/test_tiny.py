@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from det_core.tiny.base_model import EmbeddedModel, consistency, scene_of, sprite_path, sprite_tracks
-from det_core.tiny.codec import PatchCodec
-from det_core.tiny.corpus import FAMILIES, SIZE, UNSEEN_FAMILIES, Scene, make_clip, random_clip
-from det_core.tiny.gate import measure, sample_scenes
-from det_core.tiny.model import WEIGHTS, MatmulAttention, TinyModel, build_transformer
-from det_core.tiny.reader import read_clip
-from det_core.tiny.text import WIDTH, WordEncoder
-from det_core.tiny.train import TinyTrainConfig, Trainer
+from det_core.models.embedded.base_model import EmbeddedModel, consistency, scene_of, sprite_path, sprite_tracks
+from det_core.models.embedded.codec import PatchCodec
+from det_core.models.embedded.corpus import FAMILIES, SIZE, UNSEEN_FAMILIES, Scene, make_clip, random_clip
+from det_core.models.embedded.gate import measure, sample_scenes
+from det_core.models.embedded.model import WEIGHTS, MatmulAttention, TinyModel, build_transformer
+from det_core.models.embedded.reader import read_clip
+from det_core.models.embedded.text import WIDTH, WordEncoder
+from det_core.models.embedded.train import TinyTrainConfig, Trainer
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from det_core.media.video import read_video
 from det_core.metrics.tapvid import tapvid_score
-from det_core.trackers import resolve_tracker, track
-from det_core.trackers.chain import chain
-from det_core.tracks import Tracks
-from det_core.video import read_video
+from det_core.tracking.trackers import resolve_tracker, track
+from det_core.tracking.trackers.chain import chain
+from det_core.tracking.tracks import Tracks
 
 WITHOUT_WEIGHTS = ["dis", "lk"]
 

@@ -8,7 +8,7 @@ import scipy.ndimage
 import torch
 from safetensors import safe_open
 
-from det_core.tracks import Tracks, sample_query_points
+from det_core.tracking.tracks import Tracks, sample_query_points
 
 
 def some_tracks(count=5, frames=9, seed=0, tracker="dis"):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from det_core.denoiser import DiffusersDenoiser
-from det_core.tiny.model import build_scheduler, build_transformer
-from det_core.tracks import Tracks
-from det_core.train import NonFiniteLoss, TrainConfig, train_motion_adapter
-from det_core.train_state import TrainState
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.tracking.tracks import Tracks
+from det_core.training.loop import NonFiniteLoss, TrainConfig, train_motion_adapter
+from det_core.training.state import TrainState
 
 FRAMES = 5
 
@@ -276,7 +276,7 @@ def test_a_run_stopped_in_the_middle_of_a_step_resumes_bit_exactly(denoiser, job
 @pytest.fixture
 def lagging(monkeypatch):
     """Numbers are read a step late, as on a GPU."""
-    from det_core import train
+    from det_core.training import loop as train
 
     made = train.TrainingRun
     monkeypatch.setattr(train, "TrainingRun", lambda *args, lag: made(*args, lag=1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from det_core.video import as_uint8, fit_frames, read_mask, read_video, write_video
+from det_core.media.video import as_uint8, fit_frames, read_mask, read_video, write_video
 
 
 def gradient_video(frames, height, width):
@@ -91,7 +91,7 @@ def test_cut_off_video_is_refused(tmp_path):
 
 def test_too_long_video_is_refused(tmp_path, monkeypatch):
     write_video(tmp_path / "a.mp4", torch.zeros(9, 256, 256, 3), 8)
-    monkeypatch.setattr("det_core.video.MOST_BYTES", 5 * 256 * 256 * 3)
+    monkeypatch.setattr("det_core.media.video.MOST_BYTES", 5 * 256 * 256 * 3)
     with pytest.raises(ValueError, match="a.mp4 is too long to hold in memory: 6 frames of 256x256"):
         read_video(tmp_path / "a.mp4")
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny_dits import build, call_for
 
-from det_core.denoiser import DiffusersDenoiser
-from det_core.dit import spec_for
-from det_core.dit.positions import token_positions
-from det_core.tiny.model import build_scheduler, build_transformer
-from det_core.tracks import Tracks
-from det_core.views import scaled_frames, training_views
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.families import spec_for
+from det_core.models.families.positions import token_positions
+from det_core.tracking.tracks import Tracks
+from det_core.training.views import scaled_frames, training_views
 
 
 def rotary_seen(family, model, latent, positions):

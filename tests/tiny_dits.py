@@ -94,7 +94,7 @@ def call_for(
     kwargs: dict[str, Any] = {"encoder_hidden_states": text, "timestep": torch.full((batch,), 400)}
     grid = (time, height // 2, width // 2)
     if family == "cogvideox":
-        from det_core.dit.call import cogvideox_rotary
+        from det_core.models.families.call import cogvideox_rotary
 
         kwargs |= {"hidden_states": x.transpose(1, 2), "image_rotary_emb": cogvideox_rotary(model, latent)}
         grid = (-(-time // (model.config.patch_size_t or 1)), *grid[1:])
@@ -115,8 +115,8 @@ def call_for(
 
 def filled_adapter(model: nn.Module, seed: int = 2, kernel_size: int = 3, mid_dim: int = 8):
     """An adapter for `model` whose kernels are as if trained: moderate `down`, non-zero `up`."""
-    from det_core.adapter import MotionAdapter
-    from det_core.dit import spec_for
+    from det_core.adapter.motion_adapter import MotionAdapter
+    from det_core.models.families import spec_for
 
     generator = torch.Generator().manual_seed(seed)
     adapter = MotionAdapter.create(spec_for(model), mid_dim, kernel_size, generator=generator)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ..dit import DiTSpec, format_blocks, kept_blocks
+from ..models.families import DiTSpec, format_blocks, kept_blocks
 
 Grid = tuple[int, int, int]
 
@@ -24,7 +24,7 @@ class Branch(Protocol):
 
 
 class BesideAttention(nn.Module):
-    """A branch for every block, which `det_core.attach.attach` puts where DeT's temporal kernels go.
+    """A branch for every block, which `det_core.adapter.attach.attach` puts where DeT's temporal kernels go.
 
     Attributes:
         blocks: the branches, one a block, in the model's order.

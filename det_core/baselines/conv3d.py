@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..dit import DiTSpec
+from ..models.families import DiTSpec
 from .beside_attention import BesideAttention, Grid
 
 

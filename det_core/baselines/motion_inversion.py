@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..attach import overridden
-from ..dit import call_grid, spec_for, unwrapped
-from .projections import projections, video_slice
+from ..adapter.attach import overridden
+from ..models.families import call_grid, spec_for, unwrapped
+from ..models.families.projections import projections, video_slice
 
 
 class MotionInversion(nn.Module):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from ..adapter import MotionAdapter
-from ..base_model import EMBEDDED, BaseModel
-from ..baselines.lora import LoRA
-from ..baselines.lora_file import load_lora, save_lora
+from ..adapter.motion_adapter import MotionAdapter
 from ..files import atomic_write
-from ..train import TrainConfig, fit
+from ..lora.file import load_lora, save_lora
+from ..lora.lora import LoRA
+from ..models.base_model import EMBEDDED, BaseModel
+from ..training.loop import TrainConfig, fit
 from ..transfer import Source, train_on
 
 TRAINED = ("lora", "det", "fym")

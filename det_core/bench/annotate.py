@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from ..files import atomic_write
-from ..trackers import track
-from ..tracks import sample_query_points
-from ..video import read_mask, read_video
+from ..media.video import read_mask, read_video
+from ..tracking.trackers import track
+from ..tracking.tracks import sample_query_points
 from .layout import VIDEO_SUFFIXES, BadCase, Case, read_case
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,6 @@ def _mask_of(video: Path, masks: Path | None, frames: torch.Tensor) -> torch.Ten
             if path.exists():
                 return read_mask(path, *frames.shape[1:3])
         log.warning("%s has no mask for %s: the subject is found by its motion", masks, video.stem)
-    from ..foreground import foreground_mask
+    from ..tracking.foreground import foreground_mask
 
     return foreground_mask(frames)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 from .layout import Case
 from .tables import case_means
 from .units import Unit
@@ -92,8 +92,8 @@ def _axis(values: Sequence[float]) -> tuple[float, float, list[float]]:
 
 def strip(case: Case, units: Sequence[Unit], out: Path) -> str | None:
     """The source and each unit's video as rows of frames with tracks, a JPEG as data: URI; None without any video."""
-    from ..draw import contact_sheet
-    from ..video import read_video
+    from ..media.video import read_video
+    from ..tracking.draw import contact_sheet
 
     videos = [(unit, unit.folder(out) / "video.mp4") for unit in units]
     videos = [(unit, path) for unit, path in videos if path.is_file()]
@@ -112,7 +112,7 @@ def strip(case: Case, units: Sequence[Unit], out: Path) -> str | None:
 
 
 def _drawn(frames: torch.Tensor, tracks: Tracks | None) -> torch.Tensor:
-    from ..draw import draw_tracks
+    from ..tracking.draw import draw_tracks
 
     short = min(frames.shape[1:3])
     if short > STRIP_SIDE_PX:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 
 MOST_CLUSTERS = 12
 STRUCTURE = 0.25  # a lower silhouette is no evidence of groups (Kaufman and Rousseeuw 1990, table 2.4)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 from .difficulty import count_clusters, level
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -76,7 +76,7 @@ def read_case(folder: Path, name: str | None = None) -> Case:
 
     Raises: ValueError, one line, for the first thing that is missing or does not fit.
     """
-    from ..video import read_mask, read_video
+    from ..media.video import read_mask, read_video
 
     video = _video(folder)
     caption = _lines(folder / "prompts.txt", "the caption of the source video, one line")[0]

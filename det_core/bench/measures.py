@@ -10,7 +10,7 @@ from ..measure import SpriteRuler
 from ..metrics import edit_fidelity, motion_fidelity
 from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 from ..transfer import Source
 
 Measured = tuple[dict[str, float | None], Tracks | None, torch.Tensor | None]  # scores, tracks, look
@@ -22,7 +22,7 @@ class SpriteMeasures:
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
         """Scores of frames (T, 64, 64, 3) in [0, 1], and the path of the sprite."""
-        from ..tiny.base_model import read_clip, scene_of, sprite_path
+        from ..models.embedded.base_model import read_clip, scene_of, sprite_path
 
         scores = asdict(SpriteRuler().measure(frames, prompt, source))
         reading, wanted = read_clip(frames), scene_of(prompt)
@@ -61,7 +61,7 @@ class VideoMeasures:
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
         """Scores of frames (T, H, W, 3) in [0, 1], their tracks, and the look of the video."""
-        from ..trackers import track
+        from ..tracking.trackers import track
 
         wanted = self.reference(source)
         moved = track(frames, wanted.points[:, 0], tracker=wanted.tracker, device=self.device)
@@ -86,7 +86,7 @@ class VideoMeasures:
 
         Tracks that came with the data are made anew from their own starting points.
         """
-        from ..trackers import resolve_tracker, track
+        from ..tracking.trackers import resolve_tracker, track
 
         if source.tracks.tracker in TRACKERS:
             return source.tracks

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ..base_model import EMBEDDED, BaseModel, load_base_model
+from ..models.base_model import EMBEDDED, BaseModel, load_base_model
 from ..transfer import Source, generate, latent_shape, load_source
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .layout import Case

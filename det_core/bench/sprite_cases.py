@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from ..files import atomic_write
-from ..tiny.corpus import FAMILIES, UNSEEN_FAMILIES, Scene, make_clip
-from ..tracks import Tracks
-from ..video import SMALLEST_SIDE_PX, write_video
+from ..media.video import SMALLEST_SIDE_PX, write_video
+from ..models.embedded.corpus import FAMILIES, UNSEEN_FAMILIES, Scene, make_clip
+from ..tracking.tracks import Tracks
 
 PROMPTS = 3  # per case
 FPS = 8.0
@@ -52,7 +52,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write_mask(path: Path, frames: torch.Tensor) -> None:
     """The sprite of the first frame, as the reader of the embedded model's clips finds it, at the video file's size."""
-    from ..tiny.reader import read_clip
+    from ..models.embedded.reader import read_clip
 
     factor = -(-SMALLEST_SIDE_PX // frames.shape[1])
     mask = read_clip(frames).first_mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)

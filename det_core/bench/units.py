@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..files import atomic_write
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 from .layout import Case, prompt_slug
 
 BASE = "none"  # the method that every gain and every leakage refers to: the model without adapter
@@ -79,7 +79,7 @@ def plan(cases: Sequence[Case], methods: Sequence[str], seeds: Sequence[int]) ->
 
 def write_outcome(unit: Unit, outcome: Outcome, out: Path, seconds: float) -> None:
     """Store a unit; the result, last, makes it count."""
-    from ..video import write_video
+    from ..media.video import write_video
 
     folder = unit.folder(out)
     if outcome.frames is not None:

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..attach import overridden
-from ..baselines.projections import head_count, video_slice
-from ..denoiser import Condition, Denoiser
-from ..dit import DiTSpec, spec_for, unwrapped
+from ..adapter.attach import overridden
+from ..models.denoiser import Condition, Denoiser
+from ..models.families import DiTSpec, spec_for, unwrapped
+from ..models.families.projections import head_count, video_slice
 from .head_scores import HeadScores
 from .heads import HeadMap
 

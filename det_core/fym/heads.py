@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ..baselines.projections import head_count
-from ..dit import spec_for
+from ..models.families import spec_for
+from ..models.families.projections import head_count
 
 RULES = ("balanced", "paper", "code")
 GROUPS = ("spatial", "temporal")

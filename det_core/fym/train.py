@@ -1,6 +1,7 @@
 """The two trainings of Follow-Your-Motion: appearance on the spatial heads, then motion on the temporal ones.
 
-Both are `det_core.train.fit` with another loss: the same optimiser, resume, reports and checks as for a motion adapter.
+Both are `det_core.training.loop.fit` with another loss: the same optimiser, resume, reports and checks as for a motion
+adapter.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..baselines.lora import LoRA
-from ..denoiser import Condition, Denoiser
-from ..dit import DiTSpec
-from ..losses import denoising_loss
-from ..train import OnStep, TrainConfig, TrainResult, fit
-from ..train_state import TrainState
+from ..lora.lora import LoRA
+from ..models.denoiser import Condition, Denoiser
+from ..models.families import DiTSpec
+from ..training.loop import OnStep, TrainConfig, TrainResult, fit
+from ..training.losses import denoising_loss
+from ..training.state import TrainState
 from .heads import HeadMap
 from .motion_loss import motion_loss, velocities
 from .sparse import Examples, RandomFrames

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..tracks import Tracks
+from ..tracking.tracks import Tracks
 
 PICTURE_PX = 256  # errors are measured in a picture of 256x256, whatever the video's shape
 THRESHOLDS_PX = (1, 2, 4, 8, 16)

@@ -14,9 +14,9 @@ import comfy.patcher_extension
 import torch
 from torch import nn
 
-from ...det_core.adapter import MotionAdapter
-from ...det_core.attach import tapped
-from ...det_core.dit import DiTSpec, spec_for, unwrapped
+from ...det_core.adapter.attach import tapped
+from ...det_core.adapter.motion_adapter import MotionAdapter
+from ...det_core.models.families import DiTSpec, spec_for, unwrapped
 from . import cogvideox
 
 KEY = "det_adapter"

@@ -14,8 +14,8 @@ import comfy.samplers
 import torch
 from torch import nn
 
-from ...det_core.attach import tapped
-from ...det_core.dit import DiTSpec, unwrapped
+from ...det_core.adapter.attach import tapped
+from ...det_core.models.families import DiTSpec, unwrapped
 from .positions import Positions, native_positions
 
 

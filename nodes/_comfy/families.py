@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...det_core.dit import to_native
+from ...det_core.models.families import to_native
 
 # Names that no other supported family has. Diffusers and native names of a block differ in every family.
 _DIFFUSERS_MARKS = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...det_core.attach import overridden
+from ...det_core.adapter.attach import overridden
 from ...det_core.fym.head_scores import HeadScores
 from .denoiser import ComfyDenoiser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ...det_core.train import TrainingRun, TrainResult
+from ...det_core.training.loop import TrainingRun, TrainResult
 from .preview import Sampler, TrainingView
 
 logger = logging.getLogger(__name__)

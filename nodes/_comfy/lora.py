@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from comfy_api.latest import io
 
-from ...det_core.baselines.lora import LoRA
-from ...det_core.baselines.lora_file import lora_tensors
-from ...det_core.dit import DiTSpec
 from ...det_core.fym.heads import HeadMap
 from ...det_core.fym.sparse import Example, Examples
+from ...det_core.lora.file import lora_tensors
+from ...det_core.lora.lora import LoRA
+from ...det_core.models.families import DiTSpec
 from .preview import Sampler
 
 FymHeads = io.Custom("FYM_HEADS")

@@ -7,7 +7,7 @@ import logging
 
 import comfy.model_management as mm
 
-from ...det_core.dit import DiTSpec
+from ...det_core.models.families import DiTSpec
 
 logger = logging.getLogger(__name__)
 

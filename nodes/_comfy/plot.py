@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ...det_core.metrics.motion import MotionScore
-from ...det_core.tracks import Tracks
+from ...det_core.tracking.tracks import Tracks
 
 SHORT_SIDE = 512  # pixels of the plot
 SOURCE = (70, 130, 255)

@@ -1,8 +1,8 @@
 """Place a video's tokens at other positions than 0, 1, 2, ... in ComfyUI's own models: a few frames of a longer clip.
 
 Wan takes evenly spaced positions through the core's `rope_options`; uneven ones, and the tables of CogVideoX, of the
-embedded DiT and of HunyuanVideo, are replaced for the length of a context. det_core.dit.positions does the same for
-diffusers' models.
+embedded DiT and of HunyuanVideo, are replaced for the length of a context. det_core.models.families.positions does the
+same for diffusers' models.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ...det_core.attach import overridden
-from ...det_core.dit import DiTSpec
-from ...det_core.dit.positions import of_tokens
+from ...det_core.adapter.attach import overridden
+from ...det_core.models.families import DiTSpec
+from ...det_core.models.families.positions import of_tokens
 from .cogvideox import AddSincos, sincos_table
 
 Positions = Sequence[float] | None

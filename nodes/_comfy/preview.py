@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...det_core.draw import contact_sheet, loss_curve
+from ...det_core.tracking.draw import contact_sheet, loss_curve
 from .apply import apply_adapter
 
 WIDTH, HEIGHT = 640, 320  # pixels of the loss curve

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ...det_core.adapter import MotionAdapter
-from ...det_core.dit import DiTSpec
-from ...det_core.tracks import Tracks
+from ...det_core.adapter.motion_adapter import MotionAdapter
+from ...det_core.models.families import DiTSpec
+from ...det_core.tracking.tracks import Tracks
 
 DetAdapter = io.Custom("DET_ADAPTER")
 

@@ -15,7 +15,7 @@ CONFIG = {"use_rotary_positional_embeddings": False, "snr_shift_scale": 1.0}
 @functools.cache
 def tiny_model():
     """The embedded model in diffusers form, read once."""
-    from ...det_core.tiny.model import TinyModel
+    from ...det_core.models.embedded.model import TinyModel
 
     with torch.inference_mode(False):
         return TinyModel.load()

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from ...det_core.trackers import TRACKERS, track
-from ...det_core.tracks import Tracks, sample_query_points
+from ...det_core.tracking.trackers import TRACKERS, track
+from ...det_core.tracking.tracks import Tracks, sample_query_points
 
 SPRITE = "sprite"
 TRACKER_NAMES = [*TRACKERS, SPRITE]
@@ -37,7 +37,7 @@ def track_video(
                 "sees none here: choose auto"
             )
     if queries is None:
-        from ...det_core.foreground import foreground_mask
+        from ...det_core.tracking.foreground import foreground_mask
 
         queries = sample_query_points(foreground_mask(frames), count, generator=generator)
     return track(frames, queries, tracker=tracker, device=device)
@@ -47,12 +47,12 @@ def _sprite_tracks(
     frames: torch.Tensor, queries: torch.Tensor | None, count: int, generator: torch.Generator, *, certain: bool
 ) -> Tracks | None:
     """Tracks of a clip of the embedded model, None if this is none; `certain`: it is one, however badly drawn."""
-    from ...det_core.tiny.corpus import SIZE
+    from ...det_core.models.embedded.corpus import SIZE
 
     if frames.shape[1:3] != (SIZE, SIZE):
         return None
-    from ...det_core.tiny.base_model import sprite_tracks
-    from ...det_core.tiny.reader import read_clip
+    from ...det_core.models.embedded.base_model import sprite_tracks
+    from ...det_core.models.embedded.reader import read_clip
 
     reading = read_clip(frames)
     if certain and queries is not None and not reading.seen.any():

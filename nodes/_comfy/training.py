@@ -20,8 +20,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from ...det_core.attach import overridden
-from ...det_core.dit import DiTSpec
+from ...det_core.adapter.attach import overridden
+from ...det_core.models.families import DiTSpec
 from .denoiser import ComfyDenoiser
 
 logger = logging.getLogger(__name__)

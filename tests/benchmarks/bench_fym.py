@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from study_source import study_clip, write  # noqa: E402
 
-from det_core.denoiser import DiffusersDenoiser  # noqa: E402
 from det_core.fym.classify import classify_heads  # noqa: E402
 from det_core.fym.heads import RULES, HeadMap  # noqa: E402
 from det_core.fym.sparse import sparse_count, sparse_latents  # noqa: E402
 from det_core.fym.train import LoRAConfig, group_lora, train_lora  # noqa: E402
-from det_core.tiny.base_model import EmbeddedModel  # noqa: E402
-from det_core.tiny.model import TinyModel  # noqa: E402
+from det_core.models.denoiser import DiffusersDenoiser  # noqa: E402
+from det_core.models.embedded.base_model import EmbeddedModel  # noqa: E402
+from det_core.models.embedded.model import TinyModel  # noqa: E402
 
 SIZES = {  # blocks, width, tokens (with text, where it is in self-attention), feed-forward width
     "CogVideoX-5B, 49x480x720": (42, 3072, 17776, 12288),

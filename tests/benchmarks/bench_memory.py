@@ -6,10 +6,10 @@ import torch
 from bench_step import adapters_for, denoiser_for
 from memory_meter import MemoryMeter
 
-from det_core.attach import attach
-from det_core.checkpointing import POLICIES, checkpointed
-from det_core.memory import training_memory
-from det_core.precision import fast_bf16
+from det_core.adapter.attach import attach
+from det_core.models.compute.checkpointing import POLICIES, checkpointed
+from det_core.models.compute.memory import training_memory
+from det_core.models.compute.precision import fast_bf16
 
 
 def measure(device: torch.device) -> dict:

@@ -7,9 +7,9 @@ import torch
 from performance_timing import timed
 from tiny_dits import randomise
 
-from det_core.adapter import MotionAdapter
-from det_core.attach import attach
-from det_core.dit import spec_for
+from det_core.adapter.attach import attach
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.models.families import spec_for
 
 BASE = {"side": 16, "blocks": 4, "mid_dim": 64, "kernel_size": 3}
 TEXT, FRAMES = 16, 5
@@ -30,7 +30,7 @@ def measure(device: torch.device) -> dict:
 def one_step(device: torch.device, heads: int, case: dict) -> dict:
     from diffusers import CogVideoXTransformer3DModel
 
-    from det_core.dit.call import cogvideox_rotary
+    from det_core.models.families.call import cogvideox_rotary
 
     model = CogVideoXTransformer3DModel(
         num_attention_heads=heads, num_layers=case["blocks"], in_channels=4, out_channels=4, text_embed_dim=16,

@@ -9,13 +9,13 @@ from performance_literal import LiteralAdapter
 from performance_timing import spread, sync, timed
 from torch import nn
 
-from det_core.adapter import MotionAdapter
-from det_core.attach import attach
-from det_core.denoiser import DiffusersDenoiser
-from det_core.precision import fast_bf16
-from det_core.tiny.model import TinyModel, build_scheduler
-from det_core.tracks import Tracks
-from det_core.train import TrainConfig, fit
+from det_core.adapter.attach import attach
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.models.compute.precision import fast_bf16
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import TinyModel, build_scheduler
+from det_core.tracking.tracks import Tracks
+from det_core.training.loop import TrainConfig, fit
 
 
 def denoiser_for(device: torch.device) -> tuple[str, DiffusersDenoiser, tuple[int, ...], dict]:

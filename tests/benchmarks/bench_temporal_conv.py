@@ -7,7 +7,7 @@ from performance_literal import LiteralKernel
 from performance_timing import timed
 from torch import nn
 
-from det_core.temporal_kernel import TemporalKernel
+from det_core.adapter.temporal_kernel import TemporalKernel
 
 SHAPES = {  # (T, H, W) in tokens, channels, middle width, kernel size
     "CogVideoX-5B, 49x480x720": ((13, 30, 45), 3072, 128, 3),

@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from det_core.files import atomic_write  # noqa: E402
-from det_core.foreground import foreground_mask  # noqa: E402
+from det_core.media.video import read_mask, read_video  # noqa: E402
 from det_core.metrics.tapvid import tapvid_score  # noqa: E402
-from det_core.tiny.corpus import Scene, render_video, sprite_coverage  # noqa: E402
-from det_core.trackers import resolve_tracker, track  # noqa: E402
-from det_core.tracks import Tracks  # noqa: E402
-from det_core.video import read_mask, read_video  # noqa: E402
+from det_core.models.embedded.corpus import Scene, render_video, sprite_coverage  # noqa: E402
+from det_core.tracking.foreground import foreground_mask  # noqa: E402
+from det_core.tracking.trackers import resolve_tracker, track  # noqa: E402
+from det_core.tracking.tracks import Tracks  # noqa: E402
 
 CLIPS = ("dance-twirl", "dog-agility")
 FOREGROUNDS = {

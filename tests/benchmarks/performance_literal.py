@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from det_core.adapter import MotionAdapter
-from det_core.dit import DiTSpec
+from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.adapter.temporal_kernel import Grid, TemporalKernel
 from det_core.kernels.reference import temporal_conv_reference
-from det_core.temporal_kernel import Grid, TemporalKernel
+from det_core.models.families import DiTSpec
 
 
 class LiteralKernel(nn.Module):

@@ -11,18 +11,18 @@ import torch
 from study_source import Unit
 from torch import nn
 
-from det_core.adapter import MotionAdapter
-from det_core.attach import attach
+from det_core.adapter.attach import attach
+from det_core.adapter.motion_adapter import MotionAdapter
 from det_core.baselines.conv3d import conv3d_adapter
 from det_core.baselines.full import FullFineTuning
 from det_core.baselines.local_attention import local_attention_adapter
-from det_core.baselines.lora import LoRA
 from det_core.baselines.motion_inversion import MotionInversion
 from det_core.fym.classify import classify_heads
 from det_core.fym.sparse import Example, RandomFrames, sparse_latents, still_examples
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
-from det_core.train import TrainConfig, fit
-from det_core.views import scaled_frames
+from det_core.lora.lora import LoRA
+from det_core.training.loop import TrainConfig, fit
+from det_core.training.views import scaled_frames
 
 PARAMETERS = 196_608  # of a motion adapter with the embedded model's own settings; the other forms are sized to it
 
@@ -40,7 +40,7 @@ Train = Callable[[Unit], Trained]
 
 def blocks_kept(num_blocks: int, dropped: str | None, share: float) -> list[int]:
     """The blocks that stay when a share of the "last" or "first" blocks is dropped, rounded as `kept_blocks` does."""
-    from det_core.dit import kept_blocks
+    from det_core.models.families import kept_blocks
 
     kept = kept_blocks(num_blocks, share)
     return kept if dropped == "last" else list(range(num_blocks - len(kept), num_blocks))

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from study_rows import ADVISED, TRAININGS  # noqa: E402
 from study_source import Plan, Unit  # noqa: E402
 
-from det_core.draw import INK, contact_sheet  # noqa: E402
-from det_core.draw import PAPER as WHITE  # noqa: E402
 from det_core.files import atomic_write  # noqa: E402
-from det_core.tiny.base_model import EmbeddedModel, read_clip  # noqa: E402
+from det_core.models.embedded.base_model import EmbeddedModel, read_clip  # noqa: E402
+from det_core.tracking.draw import INK, contact_sheet  # noqa: E402
+from det_core.tracking.draw import PAPER as WHITE  # noqa: E402
 
 MOTION = 4  # the figure eight, which the model never saw in training
 BLOCK = 3  # the 4th, as in the paper; there it is the 4th of 42

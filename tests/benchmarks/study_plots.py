@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw, ImageFont
 from study_rows import BASE, PAPER
 
-from det_core.draw import FAINT, INK, LINES
-from det_core.draw import PAPER as WHITE
+from det_core.tracking.draw import FAINT, INK, LINES
+from det_core.tracking.draw import PAPER as WHITE
 
 SIZE, SCALE = (860, 470), 2  # pixels of the picture; it is drawn larger and reduced
 LEFT, RIGHT, TOP, BOTTOM = 62, 280, 34, 48

@@ -1,8 +1,8 @@
 """What every row of the study shares: the source motions, the held-out prompts, the noise and the scores.
 
-Scores are read from the pixels (det_core/tiny/reader.py): motion fidelity of the sprite's path (the paper's hybrid),
-edit fidelity as the share of frames with the prompted colour, shape and background, leakage as the share with the
-SOURCE's.
+Scores are read from the pixels (det_core/models/embedded/reader.py): motion fidelity of the sprite's path (the
+paper's hybrid), edit fidelity as the share of frames with the prompted colour, shape and background, leakage as the
+share with the SOURCE's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 
 from det_core.files import atomic_write
 from det_core.measure import SpriteRuler
-from det_core.tiny.base_model import EmbeddedModel, read_clip, sprite_tracks
-from det_core.tiny.corpus import Clip, Scene, make_clip
-from det_core.tracks import sample_query_points
+from det_core.models.embedded.base_model import EmbeddedModel, read_clip, sprite_tracks
+from det_core.models.embedded.corpus import Clip, Scene, make_clip
+from det_core.tracking.tracks import sample_query_points
 from det_core.transfer import Source, generate
 
 FAMILIES = ("loop", "spiral", "zigzag", "bounce", "figure_eight", "heart")  # the last two are not in the corpus

@@ -17,7 +17,7 @@ import torch
 from study_rows import BASE, TRAININGS, rows_of
 from study_source import FAMILIES, Plan, Unit, write
 
-from det_core.tiny.base_model import EmbeddedModel
+from det_core.models.embedded.base_model import EmbeddedModel
 
 log = logging.getLogger("study")
 

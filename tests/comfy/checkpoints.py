@@ -96,7 +96,7 @@ def save_native(family: str, model: nn.Module, path: Path, **metadata: str) -> N
     """One file with ComfyUI's key names."""
     from safetensors.torch import save_file
 
-    from det_core.dit import to_native
+    from det_core.models.families import to_native
 
     state = to_native(family, model.state_dict())
     save_file({k: v.clone().contiguous() for k, v in state.items()}, path, metadata=metadata or None)

@@ -17,7 +17,7 @@ FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
 
 def trained(spec, seed: int = 2):
     """An adapter as if trained: moderate `down`, non-zero `up`."""
-    from det_core.adapter import MotionAdapter
+    from det_core.adapter.motion_adapter import MotionAdapter
 
     generator = torch.Generator().manual_seed(seed)
     adapter = MotionAdapter.create(spec, 8, 3, generator=generator).requires_grad_(False)
@@ -84,8 +84,8 @@ def x0_of(patcher, family: str, x: torch.Tensor, sigma: torch.Tensor, cond: dict
 def test_equals_attach(loaded, batch):
     from det_pack.nodes._comfy.apply import apply_adapter
 
-    from det_core.attach import attach
-    from det_core.denoiser import DiffusersDenoiser
+    from det_core.adapter.attach import attach
+    from det_core.models.denoiser import DiffusersDenoiser
 
     family, model, patcher, adapter = loaded
     x0 = torch.randn(batch, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
@@ -108,8 +108,8 @@ def test_equals_attach(loaded, batch):
 
 def trained_twin(model, adapter):
     """The same kernels for the diffusers model; block order is the same in both layouts."""
-    from det_core.adapter import MotionAdapter
-    from det_core.dit import spec_for
+    from det_core.adapter.motion_adapter import MotionAdapter
+    from det_core.models.families import spec_for
 
     twin = MotionAdapter.create(spec_for(model), 8, 3)
     twin.load_state_dict(adapter.state_dict())

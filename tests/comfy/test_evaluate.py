@@ -34,7 +34,7 @@ def tracks(visible: bool = True, **extra) -> dict:
 
 
 def clip(motion: str = "loop") -> torch.Tensor:
-    from det_core.tiny.corpus import Scene, make_clip
+    from det_core.models.embedded.corpus import Scene, make_clip
 
     return make_clip(Scene("red", "circle", "navy", "plain"), motion, torch.Generator().manual_seed(29)).frames
 

@@ -27,7 +27,7 @@ class Both:
     def __init__(self, pack, folder, case: str):
         from det_pack.nodes._comfy.apply import model_spec
 
-        from det_core.denoiser import DiffusersDenoiser
+        from det_core.models.denoiser import DiffusersDenoiser
 
         folder.mkdir(exist_ok=True)
         self.family, changes, as_folder = CASES[case]

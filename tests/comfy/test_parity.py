@@ -83,8 +83,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_forward_agrees(pack, tmp_path, case):
-    from det_core.dit import spec_for
-    from det_core.dit.call import call_diffusers
+    from det_core.models.families import spec_for
+    from det_core.models.families.call import call_diffusers
 
     family, changes, folder = CASES[case]
     model = transformer(family, **changes)
@@ -130,8 +130,8 @@ def ddim_scheduler(snr_shift: float = 1.0):
 @pytest.mark.parametrize("steps, seed", [(10, 2), (20, 11), (50, 12)])
 @pytest.mark.parametrize("case", ["cogvideox 5B, native file", "cogvideox 2B, diffusers folder", "cogvideox 1.5"])
 def test_cogvideox_sampling_agrees(pack, tmp_path, case, steps, seed):
-    from det_core.denoiser import DiffusersDenoiser
-    from det_core.sample import sample
+    from det_core.models.denoiser import DiffusersDenoiser
+    from det_core.models.sample import sample
 
     family, changes, folder = CASES[case]
     two_b = not changes.get("use_rotary_positional_embeddings", True)
@@ -153,7 +153,7 @@ def test_cogvideox_sampling_agrees_with_ddim_itself(pack, tmp_path, steps):
     at the start."""
     import comfy.samplers
 
-    from det_core.denoiser import DiffusersDenoiser
+    from det_core.models.denoiser import DiffusersDenoiser
 
     model = transformer("cogvideox", seed=4)
     patcher = load(pack, tmp_path, "cogvideox", model)
@@ -182,7 +182,7 @@ def test_cogvideox_sampling_agrees_with_ddim_itself(pack, tmp_path, steps):
 def test_flow_ten_steps_agree(pack, tmp_path, family):
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    from det_core.denoiser import DiffusersDenoiser
+    from det_core.models.denoiser import DiffusersDenoiser
 
     model = transformer(family)
     patcher = load(pack, tmp_path, family, model)

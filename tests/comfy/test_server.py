@@ -14,7 +14,7 @@ from comfy_server import ComfyServer, PromptError
 from conftest import COMFYUI, ROOT
 from test_workflows import nodes, shrunk, workflow
 
-from det_core.video import read_video
+from det_core.media.video import read_video
 
 TRAIN, APPLY, SAVE, LOAD = (
     "DeTTrainMotionAdapter",
@@ -244,7 +244,7 @@ def test_progress_and_previews_on_the_websocket(server):
 
 def wait_for_step(server, run: str, step: int, timeout: float = 300) -> None:
     """Until the state of that step of a run is on the disk."""
-    from det_core.train_state import TrainState
+    from det_core.training.state import TrainState
 
     path = server.base / "models" / "det_adapters" / f"{run}.state.safetensors"
     deadline = time.monotonic() + timeout

@@ -45,9 +45,9 @@ def trained(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_training_on_diffusers(pack, tmp_path, family, checkpointing):
     """Same seed, same draws: losses and weights agree with det_core's training over the diffusers model."""
-    from det_core import tracks as core_tracks
-    from det_core.denoiser import DiffusersDenoiser
-    from det_core.train import TrainConfig, train_motion_adapter
+    from det_core.models.denoiser import DiffusersDenoiser
+    from det_core.tracking import tracks as core_tracks
+    from det_core.training.loop import TrainConfig, train_motion_adapter
 
     model = transformer(family)
     result = trained(family, load(pack, tmp_path, family, model), checkpointing=checkpointing)

@@ -43,8 +43,8 @@ def saved_videos(server, graph: dict, outputs: dict) -> dict[str, torch.Tensor]:
 def sprite_fidelity(frames: torch.Tensor) -> float:
     """Motion fidelity of a generated clip against the path of the demo's sprite, read from its pixels."""
     from det_core.metrics import motion_fidelity
-    from det_core.tiny.base_model import read_clip, sprite_path
-    from det_core.tiny.demo import demo_clip
+    from det_core.models.embedded.base_model import read_clip, sprite_path
+    from det_core.models.embedded.demo import demo_clip
 
     reading = read_clip(frames)
     return (

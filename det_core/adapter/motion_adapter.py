@@ -1,0 +1,169 @@
+"""The motion of one video, learned: one temporal kernel a block, and the file that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..models.families import DiTSpec, format_blocks, kept_blocks, parse_blocks
+from .file import read_adapter, read_metadata, read_reference, write_adapter
+from .temporal_kernel import TemporalKernel
+
+
+class KernelBlocks(nn.ModuleDict):
+    """A mapping from block index (int) to `TemporalKernel`, registered as submodules."""
+
+    def __init__(self, kernels: Mapping[int, TemporalKernel]):
+        super().__init__({str(index): kernel for index, kernel in kernels.items()})
+
+    def __getitem__(self, index: int) -> TemporalKernel:
+        return super().__getitem__(str(index))
+
+    def __contains__(self, index: object) -> bool:
+        return super().__contains__(str(index))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.keys())
+
+    def keys(self) -> list[int]:
+        return [int(index) for index in self._modules]
+
+    def items(self) -> ItemsView[int, TemporalKernel]:
+        return dict(zip(self.keys(), self.values(), strict=True)).items()
+
+
+class MotionAdapter(nn.Module):
+    """Temporal kernels beside the attention of a DiT's blocks.      (DeT, arXiv 2503.17350, section 3.2)
+
+    Attributes:
+        blocks:   {block index: TemporalKernel}; tensors are named `blocks.{i}.down.weight` and `blocks.{i}.up.weight`.
+        metadata: free text fields that travel in the file (source, caption, config, losses, seed, ...), str -> str.
+            `kept_blocks` ("0-14") overrides the blocks that are advised for sampling.
+    """
+
+    def __init__(self, base_model: str, num_blocks: int, blocks: Mapping[int, TemporalKernel]):
+        """base_model: `DiTSpec.name` of the model it fits; num_blocks: how many blocks that model has."""
+        super().__init__()
+        self.base_model, self.num_blocks = base_model, num_blocks
+        self.blocks = KernelBlocks(blocks)
+        self.metadata: dict[str, str] = {}
+
+    @classmethod
+    def create(
+        cls,
+        spec: DiTSpec,
+        mid_dim: int | None = None,
+        kernel_size: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> MotionAdapter:
+        """A new adapter for all blocks of a base model, which changes nothing until it is trained.
+
+        None for `mid_dim` and `kernel_size` means the base model's default. `generator` must be a CPU one.
+        """
+        defaults = spec.defaults
+        kernels = {
+            index: TemporalKernel(
+                spec.dim,
+                defaults.mid_dim if mid_dim is None else mid_dim,
+                defaults.kernel_size if kernel_size is None else kernel_size,
+                init_std=defaults.init_std,
+                generator=generator,
+            )
+            for index in range(spec.num_blocks)
+        }
+        adapter = cls(spec.name, spec.num_blocks, kernels)
+        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, defaults.drop_fraction))
+        return adapter
+
+    @property
+    def kernel(self) -> TemporalKernel:
+        """Any one kernel: all have the same dim, mid_dim and kernel_size."""
+        return next(iter(self.blocks.values()))
+
+    @property
+    def keep(self) -> list[int]:
+        """The blocks that should keep their kernel when sampling."""
+        advised = parse_blocks(self.metadata["kept_blocks"], self.num_blocks)
+        return [index for index in advised if index in self.blocks]
+
+    def describe(self) -> str:
+        """The base model it was made for, in an error message."""
+        return f"{self.base_model} with {self.num_blocks} blocks of {self.kernel.dim} channels"
+
+    def kernels_for(self, spec: DiTSpec, keep: Iterable[int] | None = None) -> dict[int, TemporalKernel]:
+        """The kernels to put on the model `spec`: those of the blocks `keep`, or all.
+
+        Raises ValueError naming both models if the adapter was made for another one, or the block that does not exist.
+        """
+        if (self.base_model, self.num_blocks, self.kernel.dim) != (spec.name, spec.num_blocks, spec.dim):
+            raise ValueError(
+                f"this motion adapter was made for {self.describe()}, but the model is {spec.describe()}: "
+                "load the model it was trained on, or train an adapter for this one"
+            )
+        chosen = sorted(self.blocks.keys() if keep is None else set(keep))
+        if unknown := [index for index in chosen if index not in self.blocks]:
+            raise ValueError(f"there is no block {unknown[0]} to keep: this adapter has {format_blocks(self.blocks)}")
+        return {index: self.blocks[index] for index in chosen}
+
+    def save(self, path: str | Path) -> None:
+        """Write the adapter atomically as one .safetensors file: tensors in their own dtype, metadata as text."""
+        kernel = self.kernel
+        structure = {
+            "base_model": self.base_model,
+            "num_blocks": str(self.num_blocks),
+            "dim": str(kernel.dim),
+            "mid_dim": str(kernel.mid_dim),
+            "kernel_size": str(kernel.kernel_size),
+        }
+        write_adapter(path, self.state_dict(), {**self.metadata, **structure})
+
+    @classmethod
+    def load(cls, path: str | Path) -> MotionAdapter:
+        """Read an adapter onto the CPU. Raises ValueError, with the path, for anything that is not a whole adapter."""
+        tensors, metadata = read_adapter(path)
+        adapter = cls._from_tensors(metadata.pop("base_model"), int(metadata.pop("num_blocks")), tensors)
+        adapter.metadata.update({k: v for k, v in metadata.items() if k not in ("dim", "mid_dim", "kernel_size")})
+        return adapter
+
+    @classmethod
+    def from_reference(cls, path: str | Path, spec: DiTSpec | None = None) -> MotionAdapter:
+        """Import `motion_embedding.pth` of the paper's released code; nothing in the file is ever executed.
+
+        spec: the base model it was trained on; without it, a CogVideoX with as many blocks as the file has.
+        Raises: ValueError if the file is no such file, or does not fit `spec`.
+        """
+        tensors = read_reference(path, first_single=_first_single(spec) if spec else None)
+        last = max(int(name.split(".")[1]) for name in tensors)
+        if spec and last >= spec.num_blocks:
+            raise ValueError(f"{path} has block {last}, but the model is {spec.describe()}")
+        adapter = cls._from_tensors(spec.name if spec else "cogvideox", spec.num_blocks if spec else last + 1, tensors)
+        if spec and adapter.kernel.dim != spec.dim:
+            raise ValueError(f"{path} is for {adapter.kernel.dim} channels, but the model is {spec.describe()}")
+        if spec:
+            adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, spec.defaults.drop_fraction))
+        adapter.metadata["imported_from"] = Path(path).name
+        return adapter
+
+    @classmethod
+    def _from_tensors(cls, base_model: str, num_blocks: int, tensors: dict[str, torch.Tensor]) -> MotionAdapter:
+        kernels = {}
+        for index in sorted({int(name.split(".")[1]) for name in tensors}):
+            down, up = tensors[f"blocks.{index}.down.weight"], tensors[f"blocks.{index}.up.weight"]
+            kernels[index] = TemporalKernel.from_weights(down, up)
+        adapter = cls(base_model, num_blocks, kernels)
+        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(num_blocks))
+        return adapter
+
+
+def metadata_of(path: str | Path) -> dict[str, str]:
+    """The metadata of an adapter file, its tensors left on the disk. Raises ValueError as `MotionAdapter.load` does."""
+    return read_metadata(path)
+
+
+def _first_single(spec: DiTSpec) -> int:
+    """Index of the first fused (single-stream) block."""
+    return sum("single" not in tap.input for tap in spec.taps)

@@ -1,0 +1,1 @@
+"""LoRA on the attention projections, and its file."""

@@ -1,0 +1,45 @@
+"""A base model whole, as a transfer needs it: denoiser, video codec and text encoder behind one face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from .denoiser import Condition, DiffusersDenoiser
+
+EMBEDDED = "embedded"
+
+
+class BaseModel(Protocol):
+    """Convention: frames are (T, H, W, 3) float32 in [0, 1]; latents are (B, C, T, H, W) in the denoiser's space."""
+
+    name: str
+    denoiser: DiffusersDenoiser
+
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """Encode prompts to a condition of batch len(prompts); an empty prompt is the unconditional one."""
+
+    def encode_video(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames of the model's size -> latents (1, C, T, H, W)."""
+
+    def decode_video(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (1, C, T, H, W) -> frames on the CPU."""
+
+
+def load_base_model(
+    model: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, low_vram: bool = False
+) -> BaseModel:
+    """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX.
+
+    low_vram: keep a diffusers model's weights in RAM and bring them to the device block by block.
+    Raises: ValueError if the folder is missing or holds no such pipeline. Nothing is ever downloaded.
+    """
+    if str(model) == EMBEDDED:
+        from .embedded.base_model import EmbeddedModel
+
+        return EmbeddedModel(device)
+    from .diffusers_folder import DiffusersFolder
+
+    return DiffusersFolder(Path(model), device, dtype, low_vram=low_vram)

@@ -1,0 +1,1 @@
+"""What fits and how fast: number formats, checkpointing, offloading, and an estimate of the memory."""

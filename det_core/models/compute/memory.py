@@ -1,0 +1,203 @@
+"""How much memory training takes, from shapes alone: which checkpointing fits, asked before the first step."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..families import DiTSpec, unwrapped
+from .checkpointing import POLICIES
+
+if TYPE_CHECKING:
+    from ...training.loop import TrainConfig
+    from ..denoiser import Denoiser
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_HEAD = 64  # channels of an attention head of the embedded DiT
+ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
+MARGIN = 1.15  # of an estimate, for what it may be wrong by
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What one family's training keeps, in token streams (tokens x channels), beside its MLP's own width."""
+
+    block: float  # inside a block, nothing computed twice
+    first: float  # saved in the first block, whose input needs no gradient
+    attention: float  # a block that keeps its input and the results of its attention
+    inside: float  # the block in work when blocks are computed again, MLP of three widths beside it
+    least: float  # the same where attention has the peak, MLP of one width beside it
+    last: float  # the end of the model, when its backward begins, MLP of two widths beside it
+
+
+# Measured with every storage counted, on diffusers' modules; 16-bit models compute their norms in float32, some rotary
+# embeddings as well.
+_FLOAT = {
+    "cogvideox": _Costs(9.8, 5.3, 2.0, 9.9, 0, -0.9),
+    "embedded": _Costs(9.8, 5.3, 1.0, 9.9, 0, -0.9),
+    "hunyuan_video": _Costs(9.2, 6.1, 2.0, 13.1, 0, 4.1),
+    "wan": _Costs(13.6, 5.9, 3.0, 13.9, 0, 0),
+    "ltx": _Costs(12.6, 4.2, 3.0, 14.6, 0, 0),
+}
+_HALF = {
+    "cogvideox": _Costs(9.8, 5.3, 2.0, 9.9, 0, -0.9),
+    "embedded": _Costs(9.8, 5.3, 1.0, 9.9, 0, -0.9),
+    "hunyuan_video": _Costs(13.3, 9.9, 2.0, 17.6, 0, 4.1),
+    "wan": _Costs(19.7, 7.9, 3.0, 21.0, 30.0, 1.0),
+    "ltx": _Costs(19.7, 6.2, 3.0, 23.7, 0, 0),
+}
+_TEXT = {"cogvideox": 226, "hunyuan_video": 256, "embedded": 8}  # tokens that run through the blocks with the video's
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes that training takes beside the base model's weights."""
+
+    activations: int
+    adapter: int  # weights, gradients, moments
+
+    @property
+    def total(self) -> int:
+        return self.activations + self.adapter
+
+
+def training_memory(
+    spec: DiTSpec,
+    latent_shape: tuple[int, ...],
+    *,
+    policy: str,
+    dtype: torch.dtype,
+    mid_dim: int | None = None,
+    kernel_size: int | None = None,
+    batch: int = 1,
+    text_tokens: int | None = None,
+    mlp_ratio: float = 4.0,
+    parameters: int | None = None,
+) -> TrainingMemory:
+    """Estimate the peak of a training step of a motion adapter, within 15% of measured.
+
+    Args:
+        latent_shape: (B, C, T, H, W) or (T, H, W) of the latents; B is not looked at.
+        policy:       of `checkpointing.POLICIES`.
+        dtype:        of the tokens: the base model's, or bfloat16 under autocast.
+        mid_dim, kernel_size: of the kernels; None means the base model's paper values.
+        text_tokens:  that run through the blocks with the video's (CogVideoX, HunyuanVideo); None: as many as usual.
+        mlp_ratio:    width of a block's MLP over the tokens' width; see `mlp_ratio_of`.
+        parameters:   trained, if it is no motion adapter.
+    """
+    costs = (_HALF if dtype.itemsize == 2 else _FLOAT)[spec.name]
+    defaults, blocks = spec.defaults, spec.num_blocks
+    mid_dim = defaults.mid_dim if mid_dim is None else mid_dim
+    kernel_size = defaults.kernel_size if kernel_size is None else kernel_size
+    video = math.prod(spec.grid(tuple(latent_shape)))
+    text = _TEXT.get(spec.name, 0) if text_tokens is None or spec.name not in _TEXT else text_tokens
+    stream = batch * (video + text) * spec.dim * dtype.itemsize
+    # A kernel keeps its hidden before and after the GELU, and its two weights as the matrix products take them.
+    kernel = (2 * batch * video + 2 * kernel_size * spec.dim) * mid_dim * dtype.itemsize
+    inside = max(costs.inside + 3 * mlp_ratio, costs.least + mlp_ratio)
+    if policy == "none":
+        units = blocks * (costs.block + mlp_ratio) - costs.first + costs.last + 2 * mlp_ratio
+        activations = units * stream + blocks * kernel
+    elif policy == "attention":
+        activations = (blocks * costs.attention + inside + 1 - costs.attention) * stream + kernel
+    elif policy == "full":
+        activations = (blocks + inside) * stream + kernel
+    else:
+        raise ValueError(f"checkpointing is one of {', '.join(POLICIES)}; got {policy!r}")
+    if spec.name == "embedded":  # its attention is two matrix products, with the whole map between them
+        activations += (0.77 * blocks if policy == "none" else 1.37) * stream * (video + text) / EMBEDDED_HEAD
+    count = 2 * blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
+    return TrainingMemory(int(activations), count * ADAPTER_BYTES)
+
+
+def mlp_ratio_of(transformer: nn.Module, spec: DiTSpec) -> float:
+    """Width of a block's MLP over the tokens' width: 4, except for Wan, where models differ."""
+    if spec.name != "wan":
+        return 4.0
+    linears = [part for part in unwrapped(transformer).blocks[0].ffn.modules() if hasattr(part, "out_features")]
+    return linears[0].out_features / spec.dim
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory of `device` that nothing uses, or None where that cannot be known."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    meminfo = Path("/proc/meminfo")
+    if device.type == "cpu" and meminfo.exists():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    if device.type == "cpu" and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Size, config: TrainConfig) -> str:
+    """The fastest checkpointing that fits the free memory of the denoiser's device.
+
+    Raises: ValueError that says what would fit, if nothing does.
+    """
+    offloaded = next(denoiser.transformer.parameters()).device.type == "meta"
+    policies = ("full",) if offloaded else POLICIES
+    free = free_bytes(denoiser.device)
+    if free is None:
+        return policies[0]
+    needed = {policy: _needed(denoiser, adapter, latent_shape, config, policy) for policy in policies}
+    for policy in policies:
+        if needed[policy] * MARGIN <= free:
+            log.debug("checkpointing %s: %.2f of %.2f GB free", policy, needed[policy] / 2**30, free / 2**30)
+            return policy
+    if needed["full"] <= free:
+        log.warning(
+            "training takes about all of the %.1f GB that are free: it may stop for want of memory", free / 2**30
+        )
+        return "full"
+    raise ValueError(
+        f"training needs about {needed['full'] / 2**30:.1f} GB beside the base model, and {denoiser.device} has "
+        f"{free / 2**30:.1f} GB free: {_advice(denoiser, adapter, latent_shape, config, free)}. Nothing was trained."
+    )
+
+
+def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: TrainConfig, policy: str) -> int:
+    dtype = torch.bfloat16 if config.bf16 else next(denoiser.transformer.parameters()).dtype
+    return training_memory(
+        denoiser.spec,
+        shape,
+        policy=policy,
+        dtype=dtype,
+        mid_dim=config.mid_dim,
+        kernel_size=config.kernel_size,
+        batch=config.batch,
+        mlp_ratio=mlp_ratio_of(denoiser.transformer, denoiser.spec),
+        parameters=sum(p.numel() for p in adapter.parameters() if p.requires_grad),
+    ).total
+
+
+def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: TrainConfig, free: int) -> str:
+    """What does fit: fewer frames, or a smaller picture, with full checkpointing."""
+    spec, (time, height, width) = denoiser.spec, shape[-3:]
+
+    def fits(time: int, height: int, width: int) -> bool:
+        smaller = torch.Size((*shape[:2], time, height, width))
+        return _needed(denoiser, adapter, smaller, config, "full") * MARGIN <= free
+
+    options = []
+    frames = next((t for t in range(time - 1, 1, -1) if fits(t, height, width)), None)
+    if frames:
+        options.append(f"{(frames - 1) * spec.temporal_compression + 1} frames at this size")
+    scale = next((s for s in (0.75, 0.5, 0.35, 0.25) if fits(time, round(height * s), round(width * s))), None)
+    if scale:
+        cell = spec.spatial_compression * spec.patch[1]
+        size = (round(side * scale * spec.spatial_compression / cell) * cell for side in (height, width))
+        options.append("all frames at " + "x".join(map(str, size)))
+    return ("what fits is " + " or ".join(options)) if options else "no size of this video fits"

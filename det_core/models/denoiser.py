@@ -1,0 +1,126 @@
+"""What training and sampling need of a base model, and the implementation over diffusers' transformers.
+
+Convention: latents are (B, C, T, H, W) in the model's own space (already scaled by the VAE's factor); `t` is (B,) in
+    the scheduler's units, 0 (clean) to 1000 (noise), for v-prediction and for flow models alike. A condition is a
+    dictionary of keyword arguments of the transformer, each a tensor whose first axis is the batch.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from ..adapter.attach import attach
+from .compute.checkpointing import checkpointed
+from .families import DiTSpec, spec_for
+from .families.positions import Positions, token_positions
+
+Condition = dict[str, torch.Tensor]
+
+
+class Denoiser(Protocol):
+    """The face a base model shows to `train_motion_adapter`. All tensors are on `device`."""
+
+    spec: DiTSpec
+    device: torch.device
+    transformer: nn.Module
+
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The noised latents x_t that the model is asked to clean."""
+
+    def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
+        """The prediction of the clean latents (eq. 3 for v-prediction, x_t - sigma v for flow)."""
+
+    def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
+        """(B,) factor that makes a squared error of x0 the squared error of the velocity."""
+
+    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
+        """(count,) random times to train at, 1000 u^power with u uniform from a CPU generator. Best left on the CPU:
+        the trainer decides by them and moves them."""
+
+    def tracked(self, t: torch.Tensor) -> torch.Tensor:
+        """(B,) bool: the noise at `t` is low enough for the tracking loss to mean something."""
+
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> AbstractContextManager:
+        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
+
+    def attached(self, adapter: nn.Module) -> AbstractContextManager:
+        """Install `adapter` in the model; it must stay installed until backward is done."""
+
+
+class DiffusersDenoiser:
+    """A diffusers video transformer and its scheduler: v-prediction for CogVideoX, flow matching for the rest."""
+
+    def __init__(
+        self, transformer: nn.Module, scheduler=None, *, guidance: float = 6.0, device: torch.device | str | None = None
+    ):
+        """`scheduler` is needed for v-prediction only: its `alphas_cumprod` is the noise schedule. `guidance` is what a
+        guidance-distilled model (HunyuanVideo) is told. `device` is where calls happen, if the weights are elsewhere
+        (`offload.offload_blocks`)."""
+        self.transformer, self.scheduler, self.guidance = transformer, scheduler, guidance
+        self.spec = spec_for(transformer)
+        self.device = next(transformer.parameters()).device if device is None else torch.device(device)
+        self.dtype = next(transformer.parameters()).dtype
+        self.bf16 = False  # compute under bfloat16 autocast; see `precision.fast_bf16`
+        if self.spec.prediction == "v":
+            self._alphas = scheduler.alphas_cumprod.to(self.device, torch.float32)
+
+    def _alpha(self, t: torch.Tensor) -> torch.Tensor:
+        return self._alphas[self._here(t).long()][:, None, None, None, None]
+
+    def _here(self, t: torch.Tensor) -> torch.Tensor:
+        return t.to(self.device, non_blocking=True)
+
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if self.spec.prediction == "v":
+            alpha = self._alpha(t)
+            return alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
+        sigma = (t / 1000)[:, None, None, None, None].to(x0)
+        return (1 - sigma) * x0 + sigma * noise
+
+    def predict_velocity(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
+        """The transformer's raw answer, (B, C, T, H, W) float32."""
+        from .families.call import call_diffusers
+
+        x_t = x_t.to(self.dtype)
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return call_diffusers(self.transformer, self.spec, x_t, self._here(t), cond, self.guidance).float()
+
+    def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
+        velocity = self.predict_velocity(x_t, t, cond)
+        if self.spec.prediction == "v":
+            alpha = self._alpha(t)
+            return alpha.sqrt() * x_t - (1 - alpha).sqrt() * velocity
+        return x_t - (t / 1000)[:, None, None, None, None].to(x_t) * velocity
+
+    def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
+        if self.spec.prediction == "v":
+            return 1 / (1 - self._alpha(t)).flatten()
+        return (1000 / self._here(t).clamp(min=1)) ** 2
+
+    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
+        """At power 1 uniform, as in the released code: whole timesteps for v-prediction, any sigma for flow."""
+        t = 1000 * torch.rand(count, generator=generator) ** power
+        return t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)
+
+    def tracked(self, t: torch.Tensor) -> torch.Tensor:
+        """t <= 400 for CogVideoX, as in the released code; the flow models' sigma <= 0.55 is the same noise level."""
+        return t <= self.spec.track_limit
+
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> AbstractContextManager:
+        return token_positions(self.transformer, times, rows, columns)
+
+    def attached(self, adapter: nn.Module) -> AbstractContextManager:
+        own = getattr(adapter, "attached_to", None)
+        return own(self.transformer) if own else attach(self.transformer, adapter)
+
+    def checkpointed(self, policy: str) -> AbstractContextManager:
+        """Inside, blocks keep for backward what `policy` says; see `checkpointing.checkpointed`."""
+        return checkpointed(self.transformer, self.spec, policy)

@@ -1,0 +1,1 @@
+"""Point tracks: data, files, trackers, the moving subject, pictures of them."""

@@ -1,0 +1,126 @@
+"""Tracks on disk: our .safetensors and .npz, the MTBench layout (.npz and .pth).
+
+A foreign .pth is opened weights-only, an .npz without pickles: nothing in a file can run.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..files import atomic_write
+from .tracks import Tracks
+
+FORMAT_VERSION = "1"
+
+
+def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, str]) -> None:
+    """Write `tracks` atomically; the tracker's name and the sizes go into the file as strings, with `metadata`.
+
+    Raises: ValueError for another suffix than .safetensors or .npz; OSError where the file cannot be written.
+    """
+    path = Path(path)
+    points, visible = tracks.points.cpu().contiguous(), tracks.visible.cpu().contiguous()
+    header = {
+        "format": "det_tracks",
+        "format_version": FORMAT_VERSION,
+        "tracker": tracks.tracker,
+        "points": str(len(tracks)),
+        "frames": str(tracks.frames),
+    }
+    header = {**{key: str(value) for key, value in metadata.items()}, **header}
+    if path.suffix == ".safetensors":
+        with atomic_write(path) as temporary:
+            save_file({"points": points, "visible": visible}, temporary, metadata=header)
+    elif path.suffix == ".npz":
+        with atomic_write(path) as temporary:
+            np.savez(
+                temporary,
+                points=points.numpy(),
+                visible=visible.numpy(),
+                **{f"meta_{key}": np.array(value) for key, value in header.items()},
+            )
+    else:
+        raise ValueError(f"cannot save tracks as {path.name}: name the file .safetensors or .npz")
+
+
+def load_tracks(path: str | os.PathLike) -> Tracks:
+    """Read tracks.
+
+    Layouts: .safetensors and .npz with `points` (N, T, 2) and `visible` (N, T); .npz of MTBench with `tracks`
+    (T, N, 2) and `visible` (T, N); .pth of MTBench, one tensor (T, N, 3) = (x, y, visible). Values are taken as they
+    are: MTBench also divides by width and height, but counts from the centre of the first pixel, half a pixel off.
+
+    Raises: ValueError, one line that names the file, if it is missing, damaged, or of none of these layouts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such tracks file: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return _from_safetensors(path)
+        if path.suffix == ".npz":
+            return _from_npz(path)
+        if path.suffix in (".pth", ".pt"):
+            return _from_pth(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(f"{path} is damaged or is no tracks file; make the tracks again") from error
+    raise ValueError(f"{path}: tracks are .safetensors, .npz or .pth files")
+
+
+def _from_safetensors(path: Path) -> Tracks:
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        if not {"points", "visible"} <= names:
+            raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
+        return Tracks(file.get_tensor("points"), file.get_tensor("visible"), (file.metadata() or {}).get("tracker", ""))
+
+
+def _from_npz(path: Path) -> Tracks:
+    with np.load(path, allow_pickle=False) as file:
+        names = set(file.files)
+        if {"points", "visible"} <= names:
+            tracker = str(file["meta_tracker"]) if "meta_tracker" in names else ""
+            return Tracks(torch.from_numpy(file["points"]), torch.from_numpy(file["visible"]), tracker)
+        if {"tracks", "visible"} <= names:
+            return _time_major(torch.from_numpy(file["tracks"]), torch.from_numpy(file["visible"]))
+        raise ValueError(
+            f"no tracks in it (found {_listed(names)}); expected points and visible, or tracks and visible"
+        )
+
+
+def _from_pth(path: Path) -> Tracks:
+    tensor = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or tensor.shape[2] != 3:
+        found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise ValueError(f"expected one tensor (frames, points, 3) = (x, y, visible), found {found}")
+    return _time_major(tensor[..., :2], tensor[..., 2])
+
+
+def _time_major(points: torch.Tensor, visible: torch.Tensor) -> Tracks:
+    if points.ndim != 3 or visible.ndim != 2:
+        raise ValueError(
+            f"expected positions (frames, points, 2) and visibility (frames, points), "
+            f"found {tuple(points.shape)} and {tuple(visible.shape)}"
+        )
+    return Tracks(points.transpose(0, 1).contiguous(), visible.T.contiguous())
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:4]) or "nothing"
