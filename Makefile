@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-comfyui study bench clean
+.PHONY: demo test test-slow test-comfyui study bench clean
 
 demo: $(VENV)/.ready
 	$(RUN) -m det_core transfer --video det_core/models/embedded/demo_source.mp4 --caption "a red circle on a navy plain background" \
@@ -17,6 +17,10 @@ test: $(VENV)/.ready-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest -q
+
+# Kills, gates, fuzzing: what takes minutes.
+test-slow: $(VENV)/.ready-test
+	$(RUN) -m pytest -q -m slow
 
 # A real ComfyUI server and a real browser; needs a ComfyUI tree at COMFYUI_PATH (default ~/comfy/ComfyUI).
 test-comfyui:

@@ -15,6 +15,7 @@ if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
     importlib.import_module("triton.language")
     del os.environ["TRITON_INTERPRET"]
 
+LEFT_OUT = pytest.StashKey[int]()
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
@@ -24,3 +25,23 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"NO SHARED DATA: {SHARED_DATA} is not there, tests on real clips are skipped")
     return SHARED_DATA
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests marked `slow` run where `-m` asks for them (`make test-slow`, and CI)."""
+    if config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    config.stash[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The last lines say what was not run."""
+    if config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"NOT RUN: {config.stash[LEFT_OUT]} slow tests; `make test-slow` runs them")
+    if skipped := len(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(f"NOT RUN: {skipped} skipped tests, for the reasons above")
+    if not config.args_source.name.startswith("ARGS"):
+        terminalreporter.write_line("NOT RUN: tests/comfy, against a real ComfyUI; `make test-comfyui` runs them")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -188,3 +193,50 @@ def test_what_triton_cannot_take_goes_to_torch_with_one_debug_line(monkeypatch, 
         assert [temporal_conv._operations(tensor) for _ in range(3)] == [shift_torch] * 3
     (line,) = caplog.records
     assert reason in line.getMessage()
+
+
+TARGETS = ["cuda:80", "cuda:89", "cuda:90", "cuda:120", "hip:gfx942"]
+MOST_REGISTERS = 168  # of a thread; at 4 warps 3 programs fit on a multiprocessor
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("dtype", "steps"),
+    [
+        pytest.param(dtype, steps, marks=[] if (dtype, steps) == ("fp32", 5) else pytest.mark.slow)
+        for dtype in ("fp32", "bf16", "fp16")
+        for steps in (3, 5)
+    ],
+)
+def test_the_kernels_compile_for_every_gpu_and_spill_no_register(target, dtype, steps):
+    pytest.importorskip("triton", reason="Triton is not installed: its kernels are NOT compiled here")
+    script = Path(__file__).with_name("kernel_resources.py")
+    run = subprocess.run([sys.executable, "-W", "ignore", script, target, dtype, str(steps)], capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()[-2000:]
+    kernels = json.loads(run.stdout)
+    assert len(kernels) == 8
+    for kernel in kernels:
+        assert kernel["spilled"] == 0, kernel
+        assert kernel["registers"] <= MOST_REGISTERS, kernel
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors(interpreter, monkeypatch):
+    entered = []
+
+    @contextmanager
+    def device_of(tensor):
+        entered.append(tensor)
+        yield
+        entered.append("left")
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    narrow, wide = normal(1, 6, 4), normal(1, 6, 12)
+    for name, arguments in (
+        ("gather_steps", (narrow,)),
+        ("gather_steps_slope", (narrow, narrow)),
+        ("add_steps", (wide,)),
+        ("add_steps_gelu", (wide,)),
+    ):
+        entered.clear()
+        getattr(interpreter, name)(*arguments, 2, [-1, 0, 1])
+        assert entered[0] is arguments[0] and entered[1:] == ["left"], name
