@@ -27,7 +27,7 @@ from ._comfy.lora import (
 from ._comfy.memory import check_fits
 from ._comfy.preview import TrainingView, loss_picture
 from ._comfy.sockets import video_frames, video_latents
-from ._comfy.training import check_differentiable, trainable
+from ._comfy.training import trainable
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,6 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         if has_adapter(model):
             raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
         dit = model.model.diffusion_model
-        check_differentiable(dit)
         z = video_latents(latents, model.model.latent_format.latent_channels, spec)
         given = {"lr": learning_rate, "rank": rank}
         shared = {"seed": train_seed, **{name: value for name, value in given.items() if value}}

@@ -18,7 +18,7 @@ from ._comfy.keeper import Keeper
 from ._comfy.memory import check_fits
 from ._comfy.preview import Sampler, TrainingView, loss_picture
 from ._comfy.sockets import DetAdapter, check_track_length, tracks_of, video_latents
-from ._comfy.training import check_differentiable, trainable
+from ._comfy.training import trainable
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,6 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         spec = model_spec(model)
         if has_adapter(model):
             raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
-        check_differentiable(model.model.diffusion_model)
         z = video_latents(latents, model.model.latent_format.latent_channels, spec)
         points = None
         if tracks is not None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ...det_core.tracking.draw import contact_sheet, loss_curve
 from .apply import apply_adapter
+from .loading import load_for_autograd
 
 WIDTH, HEIGHT = 640, 320  # pixels of the loss curve
 SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
@@ -111,7 +112,7 @@ class Sampler:
                 frames = self.vae.decode(samples)
         finally:
             mm.in_training = training
-            mm.load_models_gpu([patcher])
+            load_for_autograd([patcher])
             patcher.pre_run()
         return contact_sheet([(label, frames.reshape(-1, *frames.shape[-3:]).float().cpu())], 5)
 

@@ -6,7 +6,6 @@ place or with fused kernels that have no gradient. Everything that is needed aga
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -23,25 +22,12 @@ from torch.utils.checkpoint import checkpoint
 from ...det_core.adapter.attach import overridden
 from ...det_core.models.families import DiTSpec
 from .denoiser import ComfyDenoiser
-
-logger = logging.getLogger(__name__)
+from .loading import load_for_autograd, own_patcher
+from .quantised import differentiable_forwards
 
 BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
 IN_PLACE_FAMILIES = ("hunyuan_video", "ltx")  # their blocks add to the token stream in place
 _NORMS = {F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm}
-
-
-def check_differentiable(model: nn.Module) -> None:
-    """Raises ValueError if weights are stored in a way that ComfyUI has no gradient for (weight-only quantisation)."""
-    from comfy.quant_ops import QUANT_ALGOS
-
-    stored = {part.quant_format for part in model.modules() if getattr(part, "quant_format", None)}
-    without = sorted(name for name in stored if not QUANT_ALGOS.get(name, {}).get("quantize_input", True))
-    if without:
-        raise ValueError(
-            f"this base model is stored as {', '.join(without)}, which cannot be trained through: train on its 16-bit, "
-            "fp8, mxfp8 or nvfp4 file. The adapter then works on this file as well."
-        )
 
 
 @contextmanager
@@ -57,10 +43,11 @@ def trainable(
         memory:   bytes that a training step needs beside the weights; ComfyUI keeps them free.
         checkpointing: compute each block again during backward instead of keeping what is inside.
     """
-    mm.unload_all_models()  # VAE and text encoder of earlier nodes
+    with torch.inference_mode():  # the mode in which they were loaded
+        mm.unload_all_models()  # VAE and text encoder of earlier nodes
     mm.soft_empty_cache()
     with torch.inference_mode(False), ExitStack() as stack:
-        patcher = _own_patcher(model)
+        patcher = own_patcher(model)
         stack.callback(lambda: patcher.detach(unpatch_all=False))
         z = latents.clone()
         conds = {"positive": _copied(comfy.sampler_helpers.convert_cond(positive))}
@@ -69,39 +56,19 @@ def trainable(
         extra, extra_memory = comfy.sampler_helpers.get_additional_models(conds, patcher.model_dtype())
         extra += patcher.get_nested_additional_models()
         stack.callback(lambda: comfy.sampler_helpers.cleanup_models(conds, extra))
-        mm.load_models_gpu(
-            [patcher, *extra], memory_required=memory + extra_memory, minimum_memory_required=memory + extra_memory
-        )
+        load_for_autograd([patcher, *extra], memory + extra_memory)
         real = patcher.model
         stack.callback(patcher.cleanup)
         patcher.pre_run()
         x0 = real.process_latent_in(z.to(patcher.load_device, torch.float32))
         conds = comfy.samplers.process_conds(real, x0, conds, patcher.load_device, latent_image=x0)
         options["transformer_options"] = {**patcher.apply_hooks(hooks=None), **options["transformer_options"]}
-        stack.enter_context(overridden(_block_overrides(real.diffusion_model, spec, checkpointing)))
+        dit = real.diffusion_model
+        stack.enter_context(overridden(differentiable_forwards(dit)))
+        stack.enter_context(overridden(_block_overrides(dit, spec, checkpointing)))
         stack.callback(setattr, mm, "in_training", mm.in_training)
         mm.in_training = True
         yield ComfyDenoiser(patcher, real, spec, conds["positive"][0], options), x0
-
-
-def _own_patcher(model):
-    """A clone whose weights autograd accepts. Under dynamic VRAM the weights in use come and go, so it is loaded
-    anew."""
-    if model.is_dynamic():
-        return model.clone(disable_dynamic=True, force_deepcopy=True)
-    _leave_inference_mode(model.model)
-    return model.clone()
-
-
-def _leave_inference_mode(module: nn.Module) -> None:
-    """Replace inference tensors among weights and buffers by equal ordinary ones, one at a time."""
-    for part in module.modules():
-        for name, value in list(part._parameters.items()):
-            if value is not None and value.is_inference():
-                part._parameters[name] = nn.Parameter(value.clone(), requires_grad=False)
-        for name, value in list(part._buffers.items()):
-            if value is not None and value.is_inference():
-                part._buffers[name] = value.clone()
 
 
 def _copied(value):

@@ -40,7 +40,7 @@ def loaded(pack, tmp_path, request):
 
 def as_native(adapter):
     """The adapter as the pack's own class (it is imported under another name here than in the tests)."""
-    from det_pack.det_core.adapter import MotionAdapter
+    from det_pack.det_core.adapter.motion_adapter import MotionAdapter
 
     native = MotionAdapter(adapter.base_model, adapter.num_blocks, dict(adapter.blocks.items()))
     native.metadata = dict(adapter.metadata)
@@ -253,7 +253,7 @@ def test_torch_compile_of_the_base(loaded, backend):
 def test_refusals(pack, tmp_path):
     import comfy.sd
     from checkpoints import save_native
-    from det_pack.det_core.adapter import MotionAdapter
+    from det_pack.det_core.adapter.motion_adapter import MotionAdapter
     from det_pack.nodes._comfy.apply import apply_adapter, model_spec
 
     wan = load(pack, tmp_path, "wan", transformer("wan"))
