@@ -27,12 +27,12 @@ test-comfyui:
 	$(PYTHON) tests/comfy/environment.py
 	.venv-comfyui/bin/python -m pytest -q tests/comfy
 
-# The measurements behind docs/study.md; continues where it was stopped (about 90 minutes on 2 idle cores). A glance at all
+# The measurements behind docs/measured/study.md; continues where it was stopped (about 90 minutes on 2 idle cores). A glance at all
 # of it in some minutes: make study STUDY=--quick
 study: $(VENV)/.ready
 	$(RUN) tests/benchmarks/study.py --out runs/study $(STUDY)
 
-# Speed and memory against the method as it reads; on a CPU small shapes (docs/performance.md).
+# Speed and memory against the method as it reads; on a CPU small shapes (docs/measured/performance.md).
 bench: $(VENV)/.ready
 	$(RUN) tests/benchmarks/bench_performance.py
 

@@ -5,7 +5,7 @@
 Protocol: the reference tracks' 100 points are queried at frame 1, where they are exact, and followed over all 49
 frames; frames 2 to 48 are scored with the TAP-Vid metrics at 256x256. Seconds are CPU time of one thread, the least of
 the repeats. CoTracker3 has a row of its own where its code and weights are found. Prints the rows of the tables in
-docs/tracking.md and writes all numbers to tests/benchmarks/results/trackers.json.
+docs/understand/tracks.md and writes all numbers to tests/benchmarks/results/trackers.json.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The example of docs/comfyui.md runs as it stands there."""
+"""The example of docs/use/comfyui.md runs as it stands there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from test_browser import write_demo_adapter
 
 def test_the_http_client_of_the_docs(server, tmp_path):
     """With the workflow that needs no training, so that it is quick."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "use" / "comfyui.md").read_text(encoding="utf-8"), re.DOTALL)
     example = code.replace("127.0.0.1:8188", server.url.removeprefix("http://"))
     example = example.replace("workflows/api/transfer_embedded.json", str(ROOT / "workflows/api/reuse_adapter.json"))
     assert example.count(str(ROOT)) == 1

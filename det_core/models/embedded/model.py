@@ -4,7 +4,7 @@ It runs where no other model is at hand: the demo, the tests and the study. Ever
 and video tokens in joint attention, v-prediction, zero terminal SNR, so it goes through the same code as the 5B model.
 Positions are absolute sine-cosine tables, as in CogVideoX-2B: a kernel that is shared over space can only place a
 motion by what the features say about place, and with purely relative positions they say too little
-(docs/embedded-dit.md).
+(docs/understand/embedded-model.md).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A step from one frame to the next gives every point a new place and a forward-backward error: how far the way back lands
 from where the point came. That error decides what is repaired and what is still believed. The constants were chosen on
-real clips (docs/tracking.md); lengths are px of a 720x480 picture and grow with the picture's diagonal.
+real clips (docs/understand/tracks.md); lengths are px of a 720x480 picture and grow with the picture's diagonal.
 """
 
 import math
