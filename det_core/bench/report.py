@@ -15,7 +15,8 @@ from .units import BASE, Group
 
 NOTES = (
     "EF edit fidelity, TC temporal consistency, MF motion fidelity, leakage: share of the way from the model without "
-    "adapter to the source's looks. All are better when larger, leakage when smaller. docs/understand/metrics.md defines them.",
+    "adapter to the source's looks. All are better when larger, leakage when smaller. "
+    "docs/understand/metrics.md defines them.",
     f'"{BASE}" is the model without adapter, "frozen" its first frame held still: a method that does not beat both has '
     "not transferred motion. A frozen video has perfect temporal consistency.",
     "Means are over cases, each case counting once. Intervals are 95% bootstrap intervals over cases; of fewer than "

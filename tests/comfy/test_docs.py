@@ -12,7 +12,8 @@ from test_browser import write_demo_adapter
 
 def test_the_http_client_of_the_docs(server, tmp_path):
     """With the workflow that needs no training, so that it is quick."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "use" / "comfyui.md").read_text(encoding="utf-8"), re.DOTALL)
+    page = (ROOT / "docs/use/comfyui.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     example = code.replace("127.0.0.1:8188", server.url.removeprefix("http://"))
     example = example.replace("workflows/api/transfer_embedded.json", str(ROOT / "workflows/api/reuse_adapter.json"))
     assert example.count(str(ROOT)) == 1
