@@ -1,4 +1,4 @@
-"""Measures of a motion transfer: motion, prompt, consistency, what leaked from the source (docs/understand/metrics.md)."""
+"""Measures of a motion transfer: motion, prompt, consistency, source leakage (docs/understand/metrics.md)."""
 
 from .appearance import Leakage, diversity, edit_fidelity, leakage, temporal_consistency
 from .motion import MotionScore, frechet_distance, motion_fidelity

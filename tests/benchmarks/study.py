@@ -1,4 +1,4 @@
-"""The study behind docs/measured/study.md: ablations, other adapters, Follow-Your-Motion, paired, on the embedded model.
+"""The study behind docs/measured/study.md: ablations, other adapters, Follow-Your-Motion; paired, embedded model.
 
     python tests/benchmarks/study.py --out runs/study             # everything; continues where it was stopped
     python tests/benchmarks/study.py --out runs/study --quick     # two motions, few steps: does it run
