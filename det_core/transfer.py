@@ -78,7 +78,7 @@ def load_source(
     height, width = (spec.defaults.height, spec.defaults.width) if size is None else size
     _check_size(spec, height, width)
     clip = read_video(video)
-    indices = fit_frames(torch.arange(len(clip.frames)), frames, compression=spec.temporal_compression, name=str(video))
+    indices = fit_frames(torch.arange(len(clip.frames)), frames, codec=spec.frames, name=str(video))
     chosen = clip.frames[indices]
     pixels = resize_frames(chosen, height, width)
     if tracks is not None:
@@ -208,7 +208,7 @@ def latent_shape(model: BaseModel, frames: int, height: int, width: int) -> torc
     """(1, C, T, H, W) of the latents of a video of this size."""
     spec = model.denoiser.spec
     cells = (
-        (frames - 1) // spec.temporal_compression + 1,
+        spec.frames.latent_frames(frames),
         height // spec.spatial_compression,
         width // spec.spatial_compression,
     )

@@ -237,7 +237,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         ).total
         check_fits(needed, model, spec, gradient_checkpointing)
         earlier = _earlier(run_name, resume, configs)
-        stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.temporal_compression == 1 else 1)]
+        stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.frames.even else 1)]
         if frames is not None and vae is not None:
             stills = encoded_stills(vae, video_frames(frames), z)
         with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):

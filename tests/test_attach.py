@@ -291,7 +291,7 @@ def test_real_geometry_trains_saves_loads_and_drops(family, tmp_path):
     model = build(family, heads=1)
     spec = spec_for(model)
     latent = (
-        (49 - 1) // spec.temporal_compression + 1,
+        spec.frames.latent_frames(49),
         480 // spec.spatial_compression,
         720 // spec.spatial_compression,
     )

@@ -24,7 +24,7 @@ def test_cogvideox_5b_has_the_paper_settings():
     model = meta("CogVideoXTransformer3DModel", num_attention_heads=48, num_layers=42)
     spec = spec_for(model)
     assert (spec.name, spec.layout, spec.dim, spec.num_blocks) == ("cogvideox", "diffusers", 3072, 42)
-    assert (spec.patch, spec.temporal_compression, spec.spatial_compression) == ((1, 2, 2), 4, 8)
+    assert (spec.patch, spec.frames.latent_frames(49), spec.spatial_compression) == ((1, 2, 2), 13, 8)
     assert spec.grid((1, 16, 13, 60, 90)) == (13, 30, 45)
     assert (spec.prediction, spec.track_limit) == ("v", 400)
     d = spec.defaults
@@ -51,7 +51,7 @@ def test_wan_warns_and_knows_its_vae(channels, compression):
     config = {"num_layers": 3, "num_attention_heads": 12, "in_channels": channels, "out_channels": channels}
     spec = spec_for(meta("WanTransformer3DModel", **config))
     assert (spec.name, spec.dim, spec.num_blocks, spec.patch) == ("wan", 1536, 3, (1, 2, 2))
-    assert (spec.temporal_compression, spec.spatial_compression, spec.prediction) == (4, compression, "flow")
+    assert (spec.frames.rule, spec.spatial_compression, spec.prediction) == ("4k+1", compression, "flow")
     assert "do not work on Wan" in spec.caution
     assert spec.defaults.width % (spec.spatial_compression * 2) == spec.defaults.height % (compression * 2) == 0
 
@@ -59,8 +59,8 @@ def test_wan_warns_and_knows_its_vae(channels, compression):
 def test_ltx():
     spec = spec_for(meta("LTXVideoTransformer3DModel"))
     assert (spec.name, spec.dim, spec.num_blocks, spec.patch) == ("ltx", 2048, 28, (1, 1, 1))
-    assert (spec.temporal_compression, spec.spatial_compression, spec.prediction) == (8, 32, "flow")
-    assert (spec.defaults.frames - 1) % 8 == 0
+    assert (spec.frames.rule, spec.spatial_compression, spec.prediction) == ("8k+1", 32, "flow")
+    spec.frames.check(spec.defaults.frames)
 
 
 def test_embedded_dit_is_told_from_cogvideox_in_both_layouts():
@@ -68,7 +68,7 @@ def test_embedded_dit_is_told_from_cogvideox_in_both_layouts():
     native = spec_for(NativeCogVideoX(128, 2, 8, 128, patch_size=1, in_channels=16))
     for bound in (spec, native):
         assert (bound.name, bound.dim, bound.num_blocks, bound.patch) == ("embedded", 128, 8, (1, 1, 1))
-        assert (bound.temporal_compression, bound.spatial_compression, bound.prediction) == (1, 8, "v")
+        assert (bound.frames.read_at(9), bound.spatial_compression, bound.prediction) == ([*range(9)], 8, "v")
         assert bound.grid((1, 16, 9, 8, 8)) == (9, 8, 8)
         assert bound.defaults.init_std == pytest.approx((128 * bound.defaults.kernel_size) ** -0.5)
     assert spec.defaults == native.defaults
@@ -87,7 +87,7 @@ def test_both_layouts_of_one_model_agree(family):
     model = build(family)
     ours, native = spec_for(model), spec_for(native_twin(family, model))
     assert (ours.layout, native.layout) == ("diffusers", "native")
-    for field in ("name", "dim", "num_blocks", "patch", "temporal_compression", "spatial_compression", "defaults"):
+    for field in ("name", "dim", "num_blocks", "patch", "frames", "spatial_compression", "defaults"):
         assert getattr(ours, field) == getattr(native, field), field
     for spec, bound in ((ours, model), (native, native_twin(family, model))):
         for tap in spec.taps:

@@ -5,11 +5,13 @@ import torch
 from tiny_dits import build, call_for
 
 from det_core.fym.sparse import sparse_clips, sparse_count, sparse_latents, sparse_sets, still_examples
+from det_core.media.frame_map import FrameMap
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import build_scheduler, build_transformer
 from det_core.models.families import spec_for
 from det_core.models.families.positions import token_positions
 
+CODEC = FrameMap((1,), (4,))
 FAMILIES = ("cogvideox", "hunyuan_video", "wan")
 
 
@@ -154,8 +156,8 @@ def test_a_clip_shorter_than_the_set_is_refused():
         sparse_sets(9, 3, "random")
     with pytest.raises(ValueError, match="joins 2 latent frames to one token: use 4 frames, not 3"):
         sparse_latents(torch.zeros(1, 1, 8, 1, 1), 3, patch=2)
-    with pytest.raises(ValueError, match="4k.1 frames, got 16: use 13 or 17"):
-        sparse_clips(lambda f: f, torch.zeros(81, 2, 2, 3), 16, 4)
+    with pytest.raises(ValueError, match="4k.1 frames, not 16: ask for 13 or 17"):
+        sparse_clips(lambda f: f, torch.zeros(81, 2, 2, 3), 16, CODEC)
 
 
 def test_latent_sets_hold_the_latents_of_their_frames():
@@ -197,11 +199,11 @@ def test_pixel_sets_are_encoded_as_clips_of_their_own():
         return frames[::4, 0, 0, 0].view(1, 1, -1, 1, 1)
 
     frames = torch.arange(81.0).view(81, 1, 1, 1).expand(81, 2, 2, 3)
-    examples = sparse_clips(encode, frames, 17, 4)
+    examples = sparse_clips(encode, frames, 17, CODEC)
     assert len(examples.all) == 4
     for example in examples.all:
         assert example.positions == tuple((example.latents.flatten() / 4).tolist())
-    (ends,) = sparse_clips(encode, frames, 17, 4, "ends").all
+    (ends,) = sparse_clips(encode, frames, 17, CODEC, "ends").all
     assert ends.positions == (0, 5, 10, 15, 20)
 
 

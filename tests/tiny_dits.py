@@ -94,7 +94,7 @@ def call_for(
     kwargs: dict[str, Any] = {"encoder_hidden_states": text, "timestep": torch.full((batch,), 400)}
     grid = (time, height // 2, width // 2)
     if family == "cogvideox":
-        from det_core.models.families.call import cogvideox_rotary
+        from det_core.models.families.cogvideox import cogvideox_rotary
 
         kwargs |= {"hidden_states": x.transpose(1, 2), "image_rotary_emb": cogvideox_rotary(model, latent)}
         grid = (-(-time // (model.config.patch_size_t or 1)), *grid[1:])

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from ..models.families import DiTSpec, Tap, call_grid, spec_for, unwrapped
+from ..models.families.spec import video_slice
+from ..models.overriding import Forward, overridden
 from .temporal_kernel import Grid, TemporalKernel
 
 if TYPE_CHECKING:
     from .motion_adapter import MotionAdapter
-
-Forward = Callable[..., Any]
 
 
 @contextmanager
@@ -78,21 +78,6 @@ def tapped(
         yield model
 
 
-@contextmanager
-def overridden(pairs: Iterable[tuple[nn.Module, Forward]]) -> Iterator[None]:
-    """Give each module this `forward` on its instance; restored in reverse order, whatever happens."""
-    earlier: list[tuple[nn.Module, dict[str, Forward]]] = []
-    try:
-        for module, forward in pairs:
-            earlier.append((module, {"forward": module.__dict__["forward"]} if "forward" in module.__dict__ else {}))
-            module.forward = forward
-        yield
-    finally:
-        for module, own in reversed(earlier):
-            module.__dict__.pop("forward", None)
-            module.__dict__.update(own)
-
-
 def _tap_overrides(
     model: nn.Module, tap: Tap, kernel: TemporalKernel, grid: Callable[[], Grid], strength: float
 ) -> list[tuple[nn.Module, Forward]]:
@@ -100,7 +85,8 @@ def _tap_overrides(
     read, write = source.forward, target.forward
 
     def hidden_of(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
-        x = _video_tokens(_first_argument(args, kwargs), tap, grid())
+        x = _first_argument(args, kwargs)
+        x = x[:, video_slice(tap.tokens, x.shape[1], grid(), tap.input)]
         hidden = kernel.hidden(x, grid())
         return hidden if strength == 1.0 else hidden * strength
 
@@ -131,19 +117,6 @@ def _tap_overrides(
 
 def _first_argument(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
     return args[0] if args else kwargs["hidden_states"]
-
-
-def _video_tokens(x: torch.Tensor, tap: Tap, grid: Grid) -> torch.Tensor:
-    count = grid[0] * grid[1] * grid[2]
-    found = x.shape[1]
-    if found == count:
-        return x
-    if tap.tokens == "last" and found > count:
-        return x[:, -count:]
-    raise ValueError(
-        f"{tap.input} sees {found} tokens, but a video of {grid[0]}x{grid[1]}x{grid[2]} has {count}: extra reference, "
-        "guide or context frames do not work with a motion adapter; remove them"
-    )
 
 
 def _added(result: Any, kernel: Any, hidden: torch.Tensor, grid: Grid) -> Any:

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ..adapter.attach import overridden
 from ..models.families import call_grid, spec_for, unwrapped
-from ..models.families.projections import projections, video_slice
+from ..models.families.projections import projections
+from ..models.families.spec import video_slice
+from ..models.overriding import overridden
 
 
 class MotionInversion(nn.Module):
@@ -61,7 +62,7 @@ class MotionInversion(nn.Module):
                     embedding = self.place[block].repeat(time, 1)
                 else:
                     embedding = self.time[block].repeat_interleave(height * width, dim=0)
-                video = video_slice(spec, x.shape[1], self.grid)
+                video = video_slice(spec.attention, x.shape[1], self.grid, spec.name)
                 rows = (0, 0, video.start, x.shape[1] - video.stop)
                 return (x + strength * nn.functional.pad(embedding, rows).to(x), *args[1:])
 

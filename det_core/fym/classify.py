@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..adapter.attach import overridden
 from ..models.denoiser import Condition, Denoiser
+from ..models.embedded.model import MatmulAttention
 from ..models.families import DiTSpec, spec_for, unwrapped
-from ..models.families.projections import head_count, video_slice
+from ..models.families.projections import head_count
+from ..models.families.spec import video_slice
+from ..models.overriding import overridden
 from .head_scores import HeadScores
 from .heads import HeadMap
 
@@ -78,7 +80,7 @@ def watched_attention(transformer: nn.Module, scores: HeadScores) -> Iterator[No
     for block, tap in enumerate(spec.taps):
         attention = transformer.get_submodule(tap.input)
         pairs.append((attention, _watching(attention.forward, block, spec, scores)))
-        if spec.name == "embedded":  # its own attention is written out for speed on CPUs
+        if isinstance(attention.processor, MatmulAttention):  # written out, for speed on CPUs
             processors.append((attention, attention.processor))
     try:
         for attention, _ in processors:
@@ -94,7 +96,7 @@ def watched_attention(transformer: nn.Module, scores: HeadScores) -> Iterator[No
 
 def _watching(forward, block: int, spec: DiTSpec, scores: HeadScores):
     def observe(q: torch.Tensor, k: torch.Tensor) -> None:
-        video = video_slice(spec, q.shape[2], scores.grid)
+        video = video_slice(spec.attention, q.shape[2], scores.grid, spec.name)
         scores.observe(block, q[0, :, video], k[0, :, video])
 
     def watched(*args, **kwargs):

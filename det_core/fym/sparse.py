@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..media.frame_map import FrameMap
+
 SPACINGS = ("random", "stride", "ends", "paper")
 
 Encode = Callable[[torch.Tensor], torch.Tensor]  # frames (T, H, W, 3) in [0, 1] -> latents (1, C, T', H', W')
@@ -134,33 +136,29 @@ def sparse_clips(
     encode: Encode,
     frames: torch.Tensor,
     count: int,
-    compression: int,
+    codec: FrameMap,
     spacing: str = "stride",
     *,
     starts: int = 4,
 ) -> Examples:
     """Sparse sets of pixel frames, each encoded as a clip of its own, as the paper does (81 frames -> 17).
 
-    A causal video VAE then sees fewer, faster frames. Its latent frame j holds the frames up to compression * j of the
-    set, and stands at that frame's time.
+    A causal video VAE then sees fewer, faster frames. Its latent frame j stands at the time of the frame of the set
+    that it is read at.
 
     Args:
         frames: (T, H, W, 3) in [0, 1].
-        compression: pixel frames to a latent frame, `DiTSpec.temporal_compression`; `count` is a multiple of it plus 1.
+        codec: `DiTSpec.frames`, for which `count` is a legal length.
         starts: encode at most this many of the possible sets, evenly chosen.
     """
-    if (count - 1) % compression:
-        nearest = (count - 1) // compression * compression + 1
-        raise ValueError(
-            f"this model takes {compression}k+1 frames, got {count}: use {nearest} or {nearest + compression}"
-        )
+    read_at = codec.read_at(codec.latent_frames(count))
     sets = sparse_sets(len(frames), count, spacing)
     chosen = (
         sets if len(sets) <= starts else [sets[round(i * (len(sets) - 1) / max(1, starts - 1))] for i in range(starts)]
     )
     return Examples(
         [
-            _placed(encode(frames[list(s.frames)]), tuple(p / compression for p in s.positions[::compression]))
+            _placed(encode(frames[list(s.frames)]), tuple(codec.position(s.positions[i]) for i in read_at))
             for s in chosen
         ]
     )

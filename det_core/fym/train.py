@@ -48,10 +48,7 @@ class LoRAConfig(TrainConfig):
             raise ValueError(f'the stages are "spatial" and "temporal", not {stage!r}')
         temporal = stage == "temporal"
         chosen = {"weight_decay": 0.5 if temporal else 0.1, "motion_loss": "signed" if temporal else "none"}
-        if spec.name == "embedded":
-            chosen |= {"weight_decay": 1e-2, "lr": 1e-2, "rank": 16, "decay": True, "motion_loss": "none"}
-            chosen |= {"steps": 400 if temporal else 100, "batch": 4}
-        return cls(**{**chosen, **changes})
+        return cls(**{**chosen, **spec.family.lora_settings.get(stage, {}), **changes})
 
 
 def group_lora(transformer: torch.nn.Module, heads: HeadMap, group: str, config: LoRAConfig) -> LoRA:

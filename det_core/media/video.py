@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..files import atomic_write
+from .frame_map import FrameMap
 
 logger = logging.getLogger(__name__)
 
@@ -138,26 +139,22 @@ def read_mask(path: str | os.PathLike, height: int, width: int) -> torch.Tensor:
     return mask
 
 
-def fit_frames(frames: torch.Tensor, count: int, *, compression: int = 4, name: str = "the video") -> torch.Tensor:
+def fit_frames(frames: torch.Tensor, count: int, *, codec: FrameMap, name: str = "the video") -> torch.Tensor:
     """Choose the frames a model takes: with stride frames // count from the first.
 
     Note: as the released DeT code chooses them; what is left over at the end is not used.
 
     Args:
         frames: (T, ...) any frames.
-        count: frames wanted; the video codec of the model takes compression * k + 1 of them.
+        count: frames wanted. codec: how the model's video codec takes them.
         name: of the video, for the message.
     Returns: (count, ...) a view of `frames`.
     Raises: ValueError that says what would be accepted, if `count` is none the model takes or there are too few frames.
     """
-    if count < 1 or (count - 1) % compression:
-        below = max(1, (count - 1) // compression * compression + 1)
-        raise ValueError(
-            f"the model needs {compression}k+1 frames, not {count}: ask for {below} or {below + compression} frames"
-        )
+    codec.check(count)
     if len(frames) < count:
-        rule = f"{compression}k+1 = {count}" if compression > 1 else f"{count}"
-        usable = (len(frames) - 1) // compression * compression + 1
+        rule = f"{count}" if codec.even else f"{codec.rule} = {count}"
+        usable, _ = codec.nearest(len(frames))
         remedy = f" or ask for {usable} frames" if usable > 0 else ""
         raise ValueError(f"the model needs {rule} frames; {name} has {len(frames)}: use a longer clip{remedy}")
     return frames[:: len(frames) // count][:count]

@@ -85,11 +85,9 @@ class DiffusersDenoiser:
 
     def predict_velocity(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
         """The transformer's raw answer, (B, C, T, H, W) float32."""
-        from .families.call import call_diffusers
-
         x_t = x_t.to(self.dtype)
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            return call_diffusers(self.transformer, self.spec, x_t, self._here(t), cond, self.guidance).float()
+            return self.spec.family.call(self.transformer, x_t, self._here(t), cond, self.guidance).float()
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
         velocity = self.predict_velocity(x_t, t, cond)

@@ -9,9 +9,9 @@ import torch
 
 from .compute.offload import offload_blocks
 from .denoiser import Condition, DiffusersDenoiser
-from .families import spec_for
+from .families import FAMILIES, spec_for
 
-PIPELINES = ("CogVideoXPipeline", "HunyuanVideoPipeline", "WanPipeline", "LTXPipeline")
+PIPELINES = tuple(family.pipeline for family in FAMILIES.values() if family.pipeline)
 
 
 class DiffusersFolder:
@@ -46,16 +46,7 @@ class DiffusersFolder:
         encoders = [e for e in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if e is not None]
         for encoder in encoders:
             encoder.to(device)
-        family = self.denoiser.spec.name
-        if family == "hunyuan_video":
-            text, pooled, mask = pipe.encode_prompt(prompt=prompts, device=device)
-            cond = {"encoder_hidden_states": text, "pooled_projections": pooled, "encoder_attention_mask": mask}
-        elif family == "ltx":
-            text, mask, _, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
-            cond = {"encoder_hidden_states": text, "encoder_attention_mask": mask}
-        else:
-            text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
-            cond = {"encoder_hidden_states": text}
+        cond = self.denoiser.spec.family.encode_prompts(pipe, prompts, device)
         for encoder in encoders:
             encoder.to("cpu")
         return {k: v.to(self.denoiser.dtype) if v.is_floating_point() else v for k, v in cond.items()}
@@ -65,16 +56,16 @@ class DiffusersFolder:
         vae = self.pipe.vae.to(self.denoiser.device)
         pixels = (frames * 2 - 1).permute(3, 0, 1, 2)[None].to(vae.device, vae.dtype)
         # The released code draws from the posterior anew each step; its mode differs by the posterior's tiny deviation.
-        shift, scale = self._latent_statistics()
-        latents = (vae.encode(pixels).latent_dist.mode().float() - shift) * scale
+        mean, deviation = self._latent_statistics()
+        latents = (vae.encode(pixels).latent_dist.mode().float() - mean) / deviation
         vae.to("cpu")
         return latents
 
     @torch.no_grad()
     def decode_video(self, latents: torch.Tensor) -> torch.Tensor:
         vae = self.pipe.vae.to(self.denoiser.device)
-        shift, scale = self._latent_statistics()
-        latents = (latents.to(vae.device, torch.float32) / scale + shift).to(vae.dtype)
+        mean, deviation = self._latent_statistics()
+        latents = (latents.to(vae.device, torch.float32) * deviation + mean).to(vae.dtype)
         # LTX's decoder may be told a noise level; 0 asks for plain decoding.
         timed = {"temb": latents.new_zeros(1)} if getattr(vae.config, "timestep_conditioning", False) else {}
         pixels = vae.decode(latents, return_dict=False, **timed)[0]
@@ -82,14 +73,8 @@ class DiffusersFolder:
         return (pixels[0].permute(1, 2, 3, 0).float().cpu() / 2 + 0.5).clamp(0, 1)
 
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(shift, scale), broadcastable to latents, with model latents = (VAE latents - shift) * scale."""
-        vae, config, device = self.pipe.vae, self.pipe.vae.config, self.denoiser.device
-        factor = getattr(config, "scaling_factor", None) or 1.0
-        if self.denoiser.spec.name == "wan":
-            mean, std = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
-        elif self.denoiser.spec.name == "ltx":
-            mean, std = vae.latents_mean, vae.latents_std
-        else:
-            mean, std = torch.zeros(1), torch.ones(1)
-        shape = (1, -1, 1, 1, 1)
-        return mean.float().view(shape).to(device), factor / std.float().view(shape).to(device)
+        """(mean, deviation) of the VAE's latents, broadcastable to them."""
+        shape, device = (1, -1, 1, 1, 1), self.denoiser.device
+        return tuple(
+            x.float().view(shape).to(device) for x in self.denoiser.spec.family.latent_statistics(self.pipe.vae)
+        )

@@ -10,8 +10,9 @@ import comfy.sd
 import comfy.utils
 import torch
 
+from ...det_core.models.families import native_weights
+from ...det_core.models.families.cogvideox import COGVIDEOX
 from . import cogvideox
-from .families import native_weights
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def build_dit(
     except ValueError as error:
         raise ValueError(f"{name}: {error}; for other models use the node Load Diffusion Model") from error
     variant = None
-    if family == "cogvideox":
+    if family is COGVIDEOX:
         variant = cogvideox.variant_of(state_dict, config)
         if variant.positions == "sincos":
             state_dict.pop("patch_embed.pos_embedding", None)  # computed for every size, not stored for one
@@ -67,8 +68,8 @@ def build_dit(
     )
     if patcher is None:
         raise ValueError(
-            f"{name}: this ComfyUI does not know the model although its keys look like {family}: update ComfyUI to "
-            "0.33 or newer"
+            f"{name}: this ComfyUI does not know the model although its keys look like {family.title}: update "
+            "ComfyUI to 0.33 or newer"
         )
     corrected = cogvideox.correct(patcher.model, variant) if variant else []
     if corrected:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...det_core.adapter.attach import overridden
 from ...det_core.fym.head_scores import HeadScores
+from ...det_core.models.overriding import overridden
 from .denoiser import ComfyDenoiser
 
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ...det_core.adapter.attach import overridden
 from ...det_core.models.families import DiTSpec
 from ...det_core.models.families.positions import of_tokens
+from ...det_core.models.overriding import overridden
 from .cogvideox import AddSincos, sincos_table
 
 Positions = Sequence[float] | None

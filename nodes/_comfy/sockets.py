@@ -73,20 +73,16 @@ def video_latents(latent: dict, channels: int, spec: DiTSpec) -> torch.Tensor:
     if samples.shape[2] < 2:
         raise ValueError("the latents have one frame: motion needs a video")
     if any(size % patch for size, patch in zip(samples.shape[2:], spec.patch, strict=True)):
-        needed = "x".join(
-            str(p * (spec.temporal_compression if i == 0 else spec.spatial_compression))
-            for i, p in enumerate(spec.patch)
-        )
         raise ValueError(
-            f"latents of {tuple(samples.shape[2:])} do not divide into {spec.name}'s patches {spec.patch}: crop "
-            f"the video to multiples of {needed} (frames x height x width)"
+            f"latents of {tuple(samples.shape[2:])} do not divide into {spec.name}'s patches {spec.patch}: crop the "
+            f"video to multiples of {spec.spatial_compression * spec.patch[1]} pixels and {spec.patch[0]} latent frames"
         )
     return samples
 
 
 def check_track_length(tracks: Tracks, latent_frames: int, spec: DiTSpec) -> None:
     """Raises ValueError if the tracks are not those of the video that was encoded."""
-    frames = (latent_frames - 1) * spec.temporal_compression + 1
+    frames = spec.frames.frames(latent_frames)
     if tracks.frames != frames:
         raise ValueError(
             f"TRACKS have {tracks.frames} frames, but {latent_frames} latent frames of {spec.name} come from {frames}: "

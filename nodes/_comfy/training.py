@@ -19,14 +19,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from ...det_core.adapter.attach import overridden
 from ...det_core.models.families import DiTSpec
+from ...det_core.models.overriding import overridden
 from .denoiser import ComfyDenoiser
 from .loading import load_for_autograd, own_patcher
 from .quantised import differentiable_forwards
 
 BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
-IN_PLACE_FAMILIES = ("hunyuan_video", "ltx")  # their blocks add to the token stream in place
 _NORMS = {F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm}
 
 
@@ -92,7 +91,7 @@ class _CopyBeforeNorm(TorchFunctionMode):
 
 
 def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list[tuple[nn.Module, Callable]]:
-    in_place = spec.name in IN_PLACE_FAMILIES
+    in_place = spec.family.in_place
     if not (in_place or checkpointing):
         return []
     blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())]

@@ -30,7 +30,7 @@ def measure(device: torch.device) -> dict:
 def one_step(device: torch.device, heads: int, case: dict) -> dict:
     from diffusers import CogVideoXTransformer3DModel
 
-    from det_core.models.families.call import cogvideox_rotary
+    from det_core.models.families.cogvideox import cogvideox_rotary
 
     model = CogVideoXTransformer3DModel(
         num_attention_heads=heads, num_layers=case["blocks"], in_channels=4, out_channels=4, text_embed_dim=16,

@@ -84,7 +84,6 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_forward_agrees(pack, tmp_path, case):
     from det_core.models.families import spec_for
-    from det_core.models.families.call import call_diffusers
 
     family, changes, folder = CASES[case]
     model = transformer(family, **changes)
@@ -99,7 +98,7 @@ def test_forward_agrees(pack, tmp_path, case):
     cond = conditioning()
     ours = patcher.model
     with torch.no_grad():
-        expected = call_diffusers(model, spec_for(model), x, t, diffusers_cond(family, cond, 2), 6.0)
+        expected = spec_for(model).family.call(model, x, t, diffusers_cond(family, cond, 2), 6.0)
         kwargs = {"context": cond["text"].expand(2, -1, -1)}
         if family == "hunyuan_video":
             kwargs |= {"y": cond["pooled"].expand(2, -1), "guidance": torch.full((2,), 6.0)}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, set_checkpoint_early_stop
 
-from ...adapter.attach import overridden
 from ..families import DiTSpec, unwrapped
+from ..overriding import overridden
 
 POLICIES = ("none", "attention", "full")  # from fast to small
 

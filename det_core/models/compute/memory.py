@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..families import DiTSpec, unwrapped
+from ..families import DiTSpec
 from .checkpointing import POLICIES
 
 if TYPE_CHECKING:
@@ -21,40 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EMBEDDED_HEAD = 64  # channels of an attention head of the embedded DiT
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
 MARGIN = 1.15  # of an estimate, for what it may be wrong by
-
-
-@dataclass(frozen=True)
-class _Costs:
-    """What one family's training keeps, in token streams (tokens x channels), beside its MLP's own width."""
-
-    block: float  # inside a block, nothing computed twice
-    first: float  # saved in the first block, whose input needs no gradient
-    attention: float  # a block that keeps its input and the results of its attention
-    inside: float  # the block in work when blocks are computed again, MLP of three widths beside it
-    least: float  # the same where attention has the peak, MLP of one width beside it
-    last: float  # the end of the model, when its backward begins, MLP of two widths beside it
-
-
-# Measured with every storage counted, on diffusers' modules; 16-bit models compute their norms in float32, some rotary
-# embeddings as well.
-_FLOAT = {
-    "cogvideox": _Costs(9.8, 5.3, 2.0, 9.9, 0, -0.9),
-    "embedded": _Costs(9.8, 5.3, 1.0, 9.9, 0, -0.9),
-    "hunyuan_video": _Costs(9.2, 6.1, 2.0, 13.1, 0, 4.1),
-    "wan": _Costs(13.6, 5.9, 3.0, 13.9, 0, 0),
-    "ltx": _Costs(12.6, 4.2, 3.0, 14.6, 0, 0),
-}
-_HALF = {
-    "cogvideox": _Costs(9.8, 5.3, 2.0, 9.9, 0, -0.9),
-    "embedded": _Costs(9.8, 5.3, 1.0, 9.9, 0, -0.9),
-    "hunyuan_video": _Costs(13.3, 9.9, 2.0, 17.6, 0, 4.1),
-    "wan": _Costs(19.7, 7.9, 3.0, 21.0, 30.0, 1.0),
-    "ltx": _Costs(19.7, 6.2, 3.0, 23.7, 0, 0),
-}
-_TEXT = {"cogvideox": 226, "hunyuan_video": 256, "embedded": 8}  # tokens that run through the blocks with the video's
 
 
 @dataclass(frozen=True)
@@ -93,12 +61,12 @@ def training_memory(
         mlp_ratio:    width of a block's MLP over the tokens' width; see `mlp_ratio_of`.
         parameters:   trained, if it is no motion adapter.
     """
-    costs = (_HALF if dtype.itemsize == 2 else _FLOAT)[spec.name]
+    costs = spec.family.half_costs if dtype.itemsize == 2 else spec.family.costs
     defaults, blocks = spec.defaults, spec.num_blocks
     mid_dim = defaults.mid_dim if mid_dim is None else mid_dim
     kernel_size = defaults.kernel_size if kernel_size is None else kernel_size
     video = math.prod(spec.grid(tuple(latent_shape)))
-    text = _TEXT.get(spec.name, 0) if text_tokens is None or spec.name not in _TEXT else text_tokens
+    text = text_tokens if text_tokens is not None and spec.family.text_tokens else spec.family.text_tokens
     stream = batch * (video + text) * spec.dim * dtype.itemsize
     # A kernel keeps its hidden before and after the GELU, and its two weights as the matrix products take them.
     kernel = (2 * batch * video + 2 * kernel_size * spec.dim) * mid_dim * dtype.itemsize
@@ -112,18 +80,15 @@ def training_memory(
         activations = (blocks + inside) * stream + kernel
     else:
         raise ValueError(f"checkpointing is one of {', '.join(POLICIES)}; got {policy!r}")
-    if spec.name == "embedded":  # its attention is two matrix products, with the whole map between them
-        activations += (0.77 * blocks if policy == "none" else 1.37) * stream * (video + text) / EMBEDDED_HEAD
+    maps = blocks * costs.map_block if policy == "none" else costs.map_inside
+    activations += maps * stream * (video + text)
     count = 2 * blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
     return TrainingMemory(int(activations), count * ADAPTER_BYTES)
 
 
 def mlp_ratio_of(transformer: nn.Module, spec: DiTSpec) -> float:
-    """Width of a block's MLP over the tokens' width: 4, except for Wan, where models differ."""
-    if spec.name != "wan":
-        return 4.0
-    linears = [part for part in unwrapped(transformer).blocks[0].ffn.modules() if hasattr(part, "out_features")]
-    return linears[0].out_features / spec.dim
+    """Width of a block's MLP over the tokens' width."""
+    return spec.family.mlp_ratio(transformer, spec)
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -194,7 +159,7 @@ def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: T
     options = []
     frames = next((t for t in range(time - 1, 1, -1) if fits(t, height, width)), None)
     if frames:
-        options.append(f"{(frames - 1) * spec.temporal_compression + 1} frames at this size")
+        options.append(f"{spec.frames.frames(frames)} frames at this size")
     scale = next((s for s in (0.75, 0.5, 0.35, 0.25) if fits(time, round(height * s), round(width * s))), None)
     if scale:
         cell = spec.spatial_compression * spec.patch[1]

@@ -1,4 +1,5 @@
-"""The base models: how each is recognised, where an adapter taps it, what its defaults are, how its keys are named."""
+"""The base models, one a file: how each is recognised, called, tapped, placed, sampled, what it costs, how its keys are
+named."""
 
 from __future__ import annotations
 
@@ -10,18 +11,22 @@ from torch import nn
 
 from .blocks import format_blocks, kept_blocks, parse_blocks
 from .cogvideox import COGVIDEOX
+from .embedded import EMBEDDED
+from .family import Family
 from .hunyuan_video import HUNYUAN_VIDEO
-from .ltx import LTX
-from .spec import Defaults, DiTSpec, Family, Tap
+from .ltx import LTX_VIDEO
+from .spec import Defaults, DiTSpec, Tap, unwrapped
 from .wan import WAN
 
 __all__ = [
     "Defaults",
     "DiTSpec",
+    "Family",
     "Tap",
     "call_grid",
     "format_blocks",
     "kept_blocks",
+    "native_weights",
     "parse_blocks",
     "spec_for",
     "to_diffusers",
@@ -29,13 +34,8 @@ __all__ = [
     "unwrapped",
 ]
 
-FAMILIES: dict[str, Family] = {
-    "cogvideox": COGVIDEOX,
-    "hunyuan_video": HUNYUAN_VIDEO,
-    "wan": WAN,
-    "ltx": LTX,
-    "embedded": COGVIDEOX,
-}
+# The embedded DiT goes first: it is a CogVideoX, too.
+FAMILIES: dict[str, Family] = {f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_VIDEO)}
 
 
 def spec_for(model: nn.Module) -> DiTSpec:
@@ -44,26 +44,39 @@ def spec_for(model: nn.Module) -> DiTSpec:
     Raises ValueError naming the class and what is supported.
     """
     model = unwrapped(model)
-    class_names = {c.__name__ for c in type(model).__mro__}
     for family in FAMILIES.values():
-        if family.is_native(model):  # first: ComfyUI's CogVideoX class has the same name as that of diffusers
-            return family.bind(model, "native")
-        if family.diffusers_class in class_names:
-            return family.bind(model, "diffusers")
+        if layout := family.layout_of(model):
+            return family.bind(model, layout)
     raise ValueError(
         f"{type(model).__name__} is not a model that motion adapters know; supported are the text-to-video models "
-        "CogVideoX, HunyuanVideo, Wan and LTX-Video"
+        + supported("and")
     )
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside a torch.compile wrapper, or the model itself."""
-    return getattr(model, "_orig_mod", model)
+def supported(conjunction: str) -> str:
+    """The families that weights can be of, in words."""
+    *titles, last = [family.title for family in FAMILIES.values() if family.native_marks]
+    return f"{', '.join(titles)} {conjunction} {last}"
 
 
 def call_grid(spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
     """Token grid (T, H, W) of one call `transformer(*args, **kwargs)` of a diffusers transformer."""
-    return FAMILIES[spec.name].call_grid(spec, args, kwargs)
+    return spec.family.call_grid(spec, args, kwargs)
+
+
+def native_weights(state_dict: Mapping[str, torch.Tensor]) -> tuple[Family, Mapping[str, torch.Tensor]]:
+    """(family, weights under native names), told by tensors that no other family has.
+
+    Raises: ValueError if the checkpoint is of no supported family.
+    """
+    known = [family for family in FAMILIES.values() if family.native_marks]
+    for family in known:
+        if all(mark in state_dict for mark in family.native_marks):
+            return family, state_dict
+    for family in known:
+        if all(mark in state_dict for mark in family.diffusers_marks):
+            return family, family.to_native(state_dict)
+    raise ValueError(f"these are not the weights of {supported('or')}")
 
 
 def to_native(name: str, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

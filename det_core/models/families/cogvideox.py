@@ -1,20 +1,25 @@
-"""CogVideoX (2B, 5B, 1.5) and the embedded DiT, which is a CogVideoX in small.
+"""CogVideoX: 2B, 5B, 1.5.
 
 Joint attention over text and video tokens. Inside a diffusers attention module the two are separate tensors; the native
 layout has no attention module, and text comes first at its projections.
-The training and sampling values of CogVideoX are the paper's, those of the embedded DiT ours.
+The training and sampling values are the paper's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from .keys import rename
-from .spec import Defaults, DiTSpec, Family, Tap, has_modules, latents_argument
+from ...media.frame_map import FrameMap
+from ..overriding import Forward
+from .family import Costs, Family
+from .placing import Placing, RotaryTable, starts
+from .projections import Stack
+from .spec import Defaults, DiTSpec, Layout, Tap
 
 RULES = (
     ("transformer_blocks.{}.attn1.to_q", "blocks.{}.q"),
@@ -31,70 +36,147 @@ RULES = (
 )
 
 
-def bind(model: nn.Module, layout: str) -> DiTSpec:
-    if layout == "diffusers":
-        config = model.config
-        dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
-        patch, patch_t, channels = config.patch_size, config.patch_size_t, config.in_channels
-        taps = tuple(Tap(f"transformer_blocks.{i}.attn1", f"transformer_blocks.{i}.attn1") for i in range(count))
+class CogVideoX(Family):
+    name = "cogvideox"
+    title = "CogVideoX"
+    diffusers_class = "CogVideoXTransformer3DModel"
+    pipeline = "CogVideoXPipeline"
+    native_modules = ("patch_embed", "blocks.0.norm1.linear", "blocks.0.q", "blocks.0.attn_out")
+    diffusers_marks = ("patch_embed.text_proj.weight", "transformer_blocks.0.norm1.linear.weight")
+    native_marks = ("patch_embed.text_proj.weight", "blocks.0.norm1.linear.weight")
+    rules = RULES
+    stacks = ((Stack.plain("transformer_blocks", "attn1"), Stack.plain("blocks", "", (*"qkv", "attn_out"))),)
+    costs = half_costs = Costs(9.8, 5.3, 2.0, 9.9, 0, -0.9)
+    text_tokens = 226
+
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        if layout == "diffusers":
+            config = model.config
+            dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
+            patch, patch_t = config.patch_size, config.patch_size_t
+            taps = tuple(Tap(f"transformer_blocks.{i}.attn1", f"transformer_blocks.{i}.attn1") for i in range(count))
+        else:
+            dim, count = model.blocks[0].dim, len(model.blocks)
+            patch, patch_t = model.patch_size, model.patch_size_t
+            taps = tuple(Tap(f"blocks.{i}.q", f"blocks.{i}.attn_out", tokens="last") for i in range(count))
+        return DiTSpec(
+            family=self,
+            layout=layout,
+            dim=dim,
+            taps=taps,
+            patch=(patch_t or 1, patch, patch),
+            frames=FrameMap((1,), (4,)),
+            spatial_compression=8,
+            prediction="v",
+            track_limit=400,
+            defaults=Defaults(),
+            attention="last",
+        )
+
+    def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
+        latents = args[0] if args else kwargs["hidden_states"]
+        _, time, _, height, width = latents.shape  # this family puts frames before channels
+        return spec.grid((time, height, width))
+
+    def call(
+        self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
+    ) -> torch.Tensor:
+        rotary = cogvideox_rotary(transformer, x_t.shape[2:], x_t.device)
+        out = transformer(x_t.transpose(1, 2), timestep=t, image_rotary_emb=rotary, return_dict=False, **cond)[0]
+        return out.transpose(1, 2)
+
+    def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
+        if spec.layout != "diffusers":
+            return super().place(transformer, spec, placing)
+        config, embed = transformer.config, transformer.patch_embed
+        if not config.use_rotary_positional_embeddings:
+            return [(embed, PlacedEmbedding(embed, placing))]
+        if embed.use_learned_positional_embeddings:
+            raise ValueError("this CogVideoX has learned positions, which cannot be set: use a text-to-video model")
+        width = config.attention_head_dim
+        widths = (width // 4, width // 8 * 3, width // 8 * 3)
+        axes = placing.axes(starts(widths), widths, RotaryTable(10000.0, torch.float32))
+        if config.patch_size_t is None:  # rows and columns are stretched by the model itself
+            axes = {axis: tables for axis, tables in axes.items() if axis == 0}
+        return [(transformer, partial(_placed_call, transformer.forward, placing, axes))]
+
+
+def _placed_call(forward: Forward, placing: Placing, axes: dict, *args, image_rotary_emb, **kwargs):
+    placed = tuple(placing.put(table, axes, index) for index, table in enumerate(image_rotary_emb))
+    return forward(*args, image_rotary_emb=placed, **kwargs)
+
+
+class PlacedEmbedding:
+    """A patch embedding's forward with a sine-cosine table of placed tokens instead of its own; rows come last."""
+
+    def __init__(self, embed: nn.Module, placing: Placing):
+        from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
+
+        self.embed, self.placing, self.forward = embed, placing, embed.forward
+        time, space = embed.embed_dim // 4, 3 * embed.embed_dim // 8
+        firsts, widths = (0, time + space, time), (time, space, space)
+        scales = (embed.temporal_interpolation_scale, *(embed.spatial_interpolation_scale,) * 2)
+        self.axes = {
+            axis: (firsts[axis], [get_1d_sincos_pos_embed_from_grid(widths[axis], at.float() / scales[axis])])
+            for axis, at in placing.tokens.items()
+        }
+
+    def __call__(self, text_embeds: torch.Tensor, image_embeds: torch.Tensor) -> torch.Tensor:
+        embed, text = self.embed, self.embed.max_text_seq_length
+        time, rows, columns = self.placing.grid
+        sizes = (rows * embed.patch_size, columns * embed.patch_size, (time - 1) * embed.temporal_compression_ratio + 1)
+        table = embed._get_positional_embeddings(*sizes, device=image_embeds.device)
+        video = self.placing.put(table[:, text:], self.axes)
+        embed.use_positional_embeddings = False
+        try:
+            joint = self.forward(text_embeds, image_embeds)
+        finally:
+            embed.use_positional_embeddings = True
+        return joint + torch.cat([table[:, :text], video], dim=1).to(joint.dtype)
+
+
+def cogvideox_rotary(
+    transformer: nn.Module, latent_grid: tuple[int, int, int], device: torch.device | None = None
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """CogVideoX's rotary table (cos, sin) for latents (T, H, W), each (tokens, head width); None where it has none.
+
+    1.0: positions are those of a resize-crop region of the 480x720 training grid; 1.5 (temporal patches): plain slices.
+    """
+    config = transformer.config
+    if not config.use_rotary_positional_embeddings:
+        return None
+    from diffusers.models.embeddings import get_3d_rotary_pos_embed
+
+    frames, height, width = latent_grid
+    patch = config.patch_size
+    grid = (height // patch, width // patch)
+    base_height, base_width = config.sample_height // patch, config.sample_width // patch
+    device = next(transformer.parameters()).device if device is None else device
+    if config.patch_size_t is None:
+        region = resize_crop_region(grid, (base_height, base_width))
+        return get_3d_rotary_pos_embed(config.attention_head_dim, region, grid, frames, device=device)
+    frames = (frames + config.patch_size_t - 1) // config.patch_size_t
+    return get_3d_rotary_pos_embed(
+        config.attention_head_dim,
+        None,
+        grid,
+        frames,
+        grid_type="slice",
+        max_size=(base_height, base_width),
+        device=device,
+    )
+
+
+def resize_crop_region(grid: tuple[int, int], base: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The centred region ((top, left), (bottom, right)) of the `base` grid that `grid` fills when fitted into it; both
+    are (height, width) in tokens."""
+    (height, width), (base_height, base_width) = grid, base
+    if height / width > base_height / base_width:
+        fitted_height, fitted_width = base_height, round(base_height / height * width)
     else:
-        dim, count = model.blocks[0].dim, len(model.blocks)
-        patch, patch_t, channels = model.patch_size, model.patch_size_t, model.in_channels
-        taps = tuple(Tap(f"blocks.{i}.q", f"blocks.{i}.attn_out", tokens="last") for i in range(count))
-    embedded = patch == 1 and channels == 16  # no CogVideoX has tokens of a single cell
-    return DiTSpec(
-        name="embedded" if embedded else "cogvideox",
-        layout=layout,
-        dim=dim,
-        taps=taps,
-        patch=(patch_t or 1, patch, patch),
-        temporal_compression=1 if embedded else 4,
-        spatial_compression=8,
-        prediction="v",
-        track_limit=400,
-        defaults=embedded_defaults(dim) if embedded else Defaults(),
-    )
+        fitted_height, fitted_width = round(base_width / width * height), base_width
+    top, left = round((base_height - fitted_height) / 2), round((base_width - fitted_width) / 2)
+    return (top, left), (top + fitted_height, left + fitted_width)
 
 
-def embedded_defaults(dim: int) -> Defaults:
-    """Chosen by measurement on the embedded DiT; `init_std` is the scale of PyTorch's own convolutions."""
-    kernel_size = 3
-    return Defaults(
-        mid_dim=32,
-        kernel_size=kernel_size,
-        init_std=(dim * kernel_size) ** -0.5,
-        lr=1e-2,
-        steps=200,
-        decay=True,
-        batch=4,
-        sample_steps=20,
-        cfg=3.0,
-        frames=9,
-        height=64,
-        width=64,
-    )
-
-
-def call_grid(spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    _, time, _, height, width = latents_argument(args, kwargs).shape  # this family puts frames before channels
-    return spec.grid((time, height, width))
-
-
-def to_native(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, RULES)
-
-
-def to_diffusers(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, [(native, diffusers) for diffusers, native in RULES])
-
-
-COGVIDEOX = Family(
-    diffusers_class="CogVideoXTransformer3DModel",
-    is_native=lambda model: has_modules(
-        model, "patch_embed", "blocks.0.norm1.linear", "blocks.0.q", "blocks.0.attn_out"
-    ),
-    bind=bind,
-    call_grid=call_grid,
-    to_native=to_native,
-    to_diffusers=to_diffusers,
-)
+COGVIDEOX = CogVideoX()

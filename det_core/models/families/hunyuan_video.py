@@ -11,13 +11,19 @@ single-stream blocks dropped. The flow shift of 7 is the model's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from .keys import Fused, fuse, rename, split
-from .spec import Defaults, DiTSpec, Family, Tap, has_modules, latents_argument
+from ...media.frame_map import FrameMap
+from ..overriding import Forward
+from .family import Costs, Family
+from .keys import Fused, fuse, split
+from .placing import Placing, RotaryTable, placed_rotary, starts
+from .projections import DIFFUSERS, Stack
+from .spec import Defaults, DiTSpec, Layout, Tap, has_modules
 
 # Tensors that are one in the native layout and several in diffusers, all split along the first axis.
 FUSED = (
@@ -77,60 +83,109 @@ RULES = (
 )
 
 
-def bind(model: nn.Module, layout: str) -> DiTSpec:
-    if layout == "diffusers":
-        config = model.config
-        dim = config.num_attention_heads * config.attention_head_dim
-        doubles, singles = config.num_layers, config.num_single_layers
-        patch = (config.patch_size_t, config.patch_size, config.patch_size)
-        paths = [f"transformer_blocks.{i}.attn" for i in range(doubles)]
-        paths += [f"single_transformer_blocks.{i}.attn" for i in range(singles)]
-        taps = tuple(Tap(path, path) for path in paths)
-    else:
-        dim, doubles, singles = model.hidden_size, len(model.double_blocks), len(model.single_blocks)
-        patch = tuple(model.patch_size)
-        if len(patch) != 3:
-            raise ValueError(f"{type(model).__name__} makes images, not videos: a motion adapter needs a video model")
-        taps = tuple(
-            Tap(f"double_blocks.{i}.img_attn.qkv", f"double_blocks.{i}.img_attn.proj", tokens="last")
-            for i in range(doubles)
-        ) + tuple(
-            Tap(f"single_blocks.{i}.linear1", f"single_blocks.{i}.linear2", where="input", tokens="last", channels=dim)
-            for i in range(singles)
-        )
-    return DiTSpec(
-        name="hunyuan_video",
-        layout=layout,
-        dim=dim,
-        taps=taps,
-        patch=patch,
-        temporal_compression=4,
-        spatial_compression=8 if singles else 16,  # version 1.5 has no single-stream blocks and a coarser VAE
-        prediction="flow",
-        track_limit=550,
-        defaults=Defaults(
-            kernel_size=5,
-            warmup=100,
-            drop_fraction=singles / (doubles + singles) if singles else 0.65,
-            sample_steps=30,
-            shift=7.0,
-            height=512,
-            width=768,
+class HunyuanVideo(Family):
+    name = "hunyuan_video"
+    title = "HunyuanVideo"
+    diffusers_class = "HunyuanVideoTransformer3DModel"
+    pipeline = "HunyuanVideoPipeline"
+    native_modules = ("double_blocks", "single_blocks", "txt_in.individual_token_refiner")
+    diffusers_marks = ("context_embedder.proj_in.weight", "transformer_blocks.0.attn.add_q_proj.weight")
+    native_marks = (
+        "txt_in.individual_token_refiner.blocks.0.norm1.weight",
+        "double_blocks.0.img_attn.qkv.weight",
+    )
+    rules = RULES
+    stacks = (
+        (
+            Stack.plain("transformer_blocks", "attn"),
+            Stack.fused("double_blocks", "img_attn.qkv", 3, "img_attn.proj"),
+        ),
+        (
+            Stack.plain("single_transformer_blocks", "attn", DIFFUSERS[:3]),
+            Stack.fused("single_blocks", "linear1", 7),  # q, k, v and an MLP four times as wide as the model
         ),
     )
+    costs = Costs(9.2, 6.1, 2.0, 13.1, 0, 4.1)
+    half_costs = Costs(13.3, 9.9, 2.0, 17.6, 0, 4.1)
+    text_tokens = 256
+    in_place = True
 
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        if layout == "diffusers":
+            config = model.config
+            dim = config.num_attention_heads * config.attention_head_dim
+            doubles, singles = config.num_layers, config.num_single_layers
+            patch = (config.patch_size_t, config.patch_size, config.patch_size)
+            paths = [f"transformer_blocks.{i}.attn" for i in range(doubles)]
+            paths += [f"single_transformer_blocks.{i}.attn" for i in range(singles)]
+            taps = tuple(Tap(path, path) for path in paths)
+        else:
+            dim, doubles, singles = model.hidden_size, len(model.double_blocks), len(model.single_blocks)
+            patch = tuple(model.patch_size)
+            if len(patch) != 3:
+                raise ValueError(
+                    f"{type(model).__name__} makes images, not videos: a motion adapter needs a video model"
+                )
+            taps = tuple(
+                Tap(f"double_blocks.{i}.img_attn.qkv", f"double_blocks.{i}.img_attn.proj", tokens="last")
+                for i in range(doubles)
+            ) + tuple(
+                Tap(
+                    f"single_blocks.{i}.linear1",
+                    f"single_blocks.{i}.linear2",
+                    where="input",
+                    tokens="last",
+                    channels=dim,
+                )
+                for i in range(singles)
+            )
+        return DiTSpec(
+            family=self,
+            layout=layout,
+            dim=dim,
+            taps=taps,
+            patch=patch,
+            frames=FrameMap((1,), (4,)),
+            spatial_compression=8 if singles else 16,  # version 1.5 has no single-stream blocks and a coarser VAE
+            prediction="flow",
+            track_limit=550,
+            defaults=Defaults(
+                kernel_size=5,
+                warmup=100,
+                drop_fraction=singles / (doubles + singles) if singles else 0.65,
+                sample_steps=30,
+                shift=7.0,
+                height=512,
+                width=768,
+            ),
+            attention="first" if layout == "diffusers" else "last",
+            embedded_guidance=has_modules(model, "guidance_in")
+            or has_modules(model, "time_text_embed.guidance_embedder"),
+        )
 
-def call_grid(spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    return spec.grid(latents_argument(args, kwargs).shape)
+    def call(
+        self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
+    ) -> torch.Tensor:
+        told = torch.full((len(x_t),), guidance * 1000.0, dtype=x_t.dtype, device=x_t.device)
+        extra = {"guidance": told} if transformer.config.guidance_embeds else {}
+        return transformer(x_t, timestep=t, return_dict=False, **extra, **cond)[0]
 
+    def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
+        if spec.layout != "diffusers":
+            return super().place(transformer, spec, placing)
+        rope = transformer.rope
+        axes = placing.axes(starts(rope.rope_dim), rope.rope_dim, RotaryTable(rope.theta, torch.float32))
+        return [(rope, partial(placed_rotary, rope.forward, placing, axes))]
 
-def to_native(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return _swap_final_halves(rename(fuse(state_dict, FUSED), RULES))
+    def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
+        text, pooled, mask = pipe.encode_prompt(prompt=prompts, device=device)
+        return {"encoder_hidden_states": text, "pooled_projections": pooled, "encoder_attention_mask": mask}
 
+    def to_native(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return _swap_final_halves(super().to_native(fuse(state_dict, FUSED)))
 
-def to_diffusers(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    tensors = split(_swap_final_halves(state_dict), FUSED)
-    return rename(tensors, [(native, diffusers) for diffusers, native in RULES])
+    def to_diffusers(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return super().to_diffusers(split(_swap_final_halves(state_dict), FUSED))
 
 
 def _swap_final_halves(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -141,11 +196,4 @@ def _swap_final_halves(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torc
     }
 
 
-HUNYUAN_VIDEO = Family(
-    diffusers_class="HunyuanVideoTransformer3DModel",
-    is_native=lambda model: has_modules(model, "double_blocks", "single_blocks", "txt_in.individual_token_refiner"),
-    bind=bind,
-    call_grid=call_grid,
-    to_native=to_native,
-    to_diffusers=to_diffusers,
-)
+HUNYUAN_VIDEO = HunyuanVideo()

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .keys import rename
-from .spec import Defaults, DiTSpec, Family, Tap, has_modules
+from ...media.frame_map import FrameMap
+from .family import Costs, Family
+from .projections import Stack
+from .spec import Defaults, DiTSpec, Layout, Tap, has_modules
 
 RULES = (
     ("proj_in", "patchify_proj"),
@@ -24,49 +26,73 @@ RULES = (
 )
 
 
-def bind(model: nn.Module, layout: str) -> DiTSpec:
-    if layout == "diffusers":
-        config = model.config
-        dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
-    elif has_modules(model, "audio_patchify_proj"):
-        raise ValueError(f"{type(model).__name__} makes sound as well: a motion adapter needs a video-only LTX model")
-    else:
-        dim, count = model.inner_dim, len(model.transformer_blocks)
-    return DiTSpec(
-        name="ltx",
-        layout=layout,
-        dim=dim,
-        taps=tuple(Tap(f"transformer_blocks.{i}.attn1", f"transformer_blocks.{i}.attn1") for i in range(count)),
-        patch=(1, 1, 1),
-        temporal_compression=8,
-        spatial_compression=32,
-        prediction="flow",
-        track_limit=550,
-        defaults=Defaults(cfg=3.0, shift=2.37, width=704),
-    )
+class LTX(Family):
+    name = "ltx"
+    title = "LTX-Video"
+    diffusers_class = "LTXVideoTransformer3DModel"
+    pipeline = "LTXPipeline"
+    native_modules = ("patchify_proj", "adaln_single", "transformer_blocks.0.attn1")
+    diffusers_marks = ("proj_in.weight", "time_embed.emb.timestep_embedder.linear_1.weight")
+    native_marks = ("patchify_proj.weight", "adaln_single.emb.timestep_embedder.linear_1.weight")
+    rules = RULES
+    stacks = ((Stack.plain("transformer_blocks", "attn1"),) * 2,)
+    costs = Costs(12.6, 4.2, 3.0, 14.6, 0, 0)
+    half_costs = Costs(19.7, 6.2, 3.0, 23.7, 0, 0)
+    in_place = True
+
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        if layout == "diffusers":
+            config = model.config
+            dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
+        elif has_modules(model, "audio_patchify_proj"):
+            raise ValueError(
+                f"{type(model).__name__} makes sound as well: a motion adapter needs a video-only LTX model"
+            )
+        else:
+            dim, count = model.inner_dim, len(model.transformer_blocks)
+        return DiTSpec(
+            family=self,
+            layout=layout,
+            dim=dim,
+            taps=tuple(Tap(f"transformer_blocks.{i}.attn1", f"transformer_blocks.{i}.attn1") for i in range(count)),
+            patch=(1, 1, 1),
+            frames=FrameMap((1,), (8,)),
+            spatial_compression=32,
+            prediction="flow",
+            track_limit=550,
+            defaults=Defaults(cfg=3.0, shift=2.37, width=704),
+        )
+
+    def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
+        names = ("num_frames", "height", "width")  # arguments 4 to 6 of the transformer, in latent cells
+        sizes = [args[4 + i] if len(args) > 4 + i else kwargs.get(name) for i, name in enumerate(names)]
+        if None in sizes:
+            raise ValueError(f"LTX with a motion adapter needs {', '.join(names)} (latent cells) at every call")
+        return spec.grid(tuple(sizes))
+
+    def call(
+        self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
+    ) -> torch.Tensor:
+        _, _, frames, height, width = x_t.shape
+        # LTX packs latents to tokens outside the model; its patches are single cells.
+        out = transformer(
+            x_t.flatten(2).transpose(1, 2),
+            timestep=t,
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(8 / 25, 32, 32),  # a cell is 8 frames of 1/25 s and 32x32 pixels
+            return_dict=False,
+            **cond,
+        )[0]
+        return out.transpose(1, 2).unflatten(2, (frames, height, width))
+
+    def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
+        text, mask, _, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
+        return {"encoder_hidden_states": text, "encoder_attention_mask": mask}
+
+    def latent_statistics(self, vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return vae.latents_mean, vae.latents_std / (vae.config.scaling_factor or 1.0)
 
 
-def call_grid(spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    names = ("num_frames", "height", "width")  # arguments 4 to 6 of the transformer, in latent cells
-    sizes = [args[4 + i] if len(args) > 4 + i else kwargs.get(name) for i, name in enumerate(names)]
-    if None in sizes:
-        raise ValueError(f"LTX with a motion adapter needs {', '.join(names)} (latent cells) at every call")
-    return spec.grid(tuple(sizes))
-
-
-def to_native(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, RULES)
-
-
-def to_diffusers(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, [(native, diffusers) for diffusers, native in RULES])
-
-
-LTX = Family(
-    diffusers_class="LTXVideoTransformer3DModel",
-    is_native=lambda model: has_modules(model, "patchify_proj", "adaln_single", "transformer_blocks.0.attn1"),
-    bind=bind,
-    call_grid=call_grid,
-    to_native=to_native,
-    to_diffusers=to_diffusers,
-)
+LTX_VIDEO = LTX()

@@ -6,16 +6,14 @@ is then a range of that layer's outputs. Its single-stream blocks have no attent
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
-from . import DiTSpec, unwrapped
+from .spec import DiTSpec, Layout, unwrapped
 
-Layout = Literal["diffusers", "native"]
 KINDS = ("q", "k", "v", "o")
+DIFFUSERS = ("to_q", "to_k", "to_v", "to_out.0")  # the names of the kinds in a diffusers attention module
 
 
 @dataclass(frozen=True)
@@ -35,50 +33,23 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class _Stack:
-    """One list of like blocks: its name and, under a block, the layer of each kind with its part in a fused layer."""
+class Stack:
+    """One list of like blocks: its name and, under a block, the layer of each kind as (path, part, parts of it)."""
 
     name: str
-    layers: dict[str, tuple[str, int, int]]  # kind -> (path, part, parts)
+    layers: dict[str, tuple[str, int, int]]
 
+    @classmethod
+    def plain(cls, name: str, attention: str, names: tuple[str, ...] = DIFFUSERS) -> Stack:
+        """A layer for each kind, in a module `attention` ("" for the block itself)."""
+        prefix = f"{attention}." if attention else ""
+        return cls(name, {kind: (prefix + path, 0, 1) for kind, path in zip(KINDS, names, strict=False)})
 
-def _plain(name: str, *paths: str) -> _Stack:
-    return _Stack(name, {kind: (path, 0, 1) for kind, path in zip(KINDS, paths, strict=False)})
-
-
-_DIFFUSERS = ("to_q", "to_k", "to_v", "to_out.0")
-
-
-def _attention(name: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"{name}.{n}" for n in names)
-
-
-def _fused(name: str, path: str, parts: int, output: str | None = None) -> _Stack:
-    layers = {kind: (path, part, parts) for part, kind in enumerate("qkv")}
-    return _Stack(name, {**layers, "o": (output, 0, 1)} if output else layers)
-
-
-# One entry for every list of blocks of a family: (diffusers, native).
-_ATTN1 = _attention("attn1", *_DIFFUSERS)
-_COGVIDEOX = ((_plain("transformer_blocks", *_ATTN1), _plain("blocks", *"qkv", "attn_out")),)
-_STACKS: dict[str, tuple[tuple[_Stack, _Stack], ...]] = {
-    "cogvideox": _COGVIDEOX,
-    "embedded": _COGVIDEOX,
-    "wan": (
-        (_plain("blocks", *_attention("attn1", *_DIFFUSERS)), _plain("blocks", *_attention("self_attn", *"qkvo"))),
-    ),
-    "ltx": ((_plain("transformer_blocks", *_ATTN1),) * 2,),
-    "hunyuan_video": (
-        (
-            _plain("transformer_blocks", *_attention("attn", *_DIFFUSERS)),
-            _fused("double_blocks", "img_attn.qkv", 3, "img_attn.proj"),
-        ),
-        (
-            _plain("single_transformer_blocks", *_attention("attn", *_DIFFUSERS[:3])),
-            _fused("single_blocks", "linear1", 7),  # q, k, v and an MLP four times as wide as the model
-        ),
-    ),
-}
+    @classmethod
+    def fused(cls, name: str, path: str, parts: int, output: str | None = None) -> Stack:
+        """q, k and v are the first of `parts` parts of the layer at `path`; o, if there is one, is at `output`."""
+        layers = {kind: (path, part, parts) for part, kind in enumerate("qkv")}
+        return cls(name, {**layers, "o": (output, 0, 1)} if output else layers)
 
 
 def projections(spec: DiTSpec, layout: Layout | None = None) -> dict[tuple[int, str], Projection]:
@@ -88,7 +59,7 @@ def projections(spec: DiTSpec, layout: Layout | None = None) -> dict[tuple[int, 
     found = {}
     for block, tap in enumerate(spec.taps):
         stack, number = tap.input.split(".")[:2]
-        pair = next(pair for pair in _STACKS[spec.name] if pair[own].name == stack)
+        pair = next(pair for pair in spec.family.stacks if pair[own].name == stack)
         for kind, (path, part, parts) in pair[side].layers.items():
             found[block, kind] = Projection(f"{pair[side].name}.{number}.{path}", part * spec.dim, parts)
     return found
@@ -106,18 +77,3 @@ def head_count(model: nn.Module, spec: DiTSpec) -> int:
             if isinstance(count := getattr(owner, name, None), int):
                 return count
     raise ValueError(f"the attention of {type(model).__name__} cannot be read head by head: it does not tell its heads")
-
-
-def video_slice(spec: DiTSpec, tokens: int, grid: tuple[int, int, int]) -> slice:
-    """Which of a diffusers attention's `tokens` are the video's: HunyuanVideo puts its text last, CogVideoX first.
-
-    Raises ValueError if there are fewer tokens than the grid has, or others where none should be.
-    """
-    count = math.prod(grid)
-    if tokens == count:
-        return slice(0, count)
-    if tokens > count and spec.name == "hunyuan_video":
-        return slice(0, count)
-    if tokens > count and spec.name in ("cogvideox", "embedded"):
-        return slice(tokens - count, tokens)
-    raise ValueError(f"{spec.name}: {tokens} tokens in attention, but the video has {count}: remove reference frames")

@@ -1,14 +1,21 @@
-"""What the rest of the package needs to know about one base model: where to tap it, its token grid, its defaults."""
+"""One loaded base model as the rest of the package sees it: taps, token grid, frames, defaults."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
+
+from ...media.frame_map import FrameMap
+
+if TYPE_CHECKING:
+    from .family import Family
+
+Layout = Literal["diffusers", "native"]
+Where = Literal["all", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +27,15 @@ class Tap:
               be the same module as `input`, and may return a tuple whose first item is meant.
     where:    "output" adds to that module's result. "input" adds to its argument instead, for fused single-stream
               blocks, where attention and MLP share one output projection: the attention half comes first in it.
-    tokens:   "all" where only video tokens pass, "last" where other tokens come before them.
+    tokens:   where the video's tokens stand among those that pass: "all" of them, or "first" or "last" beside others.
+              Tokens are (B, tokens, channels), or (tokens, channels) in models that take one sequence at a time.
     channels: width of the attention half when `where` is "input".
     """
 
     input: str
     output: str
     where: Literal["output", "input"] = "output"
-    tokens: Literal["all", "last"] = "all"
+    tokens: Where = "all"
     channels: int | None = None
 
 
@@ -65,17 +73,24 @@ class DiTSpec:
         the double-stream blocks, then the single-stream ones).
     """
 
-    name: str  # "cogvideox", "hunyuan_video", "wan", "ltx", "embedded"
-    layout: Literal["diffusers", "native"]
+    family: Family
+    layout: Layout
     dim: int  # channels of a token
     taps: tuple[Tap, ...]  # one a block
     patch: tuple[int, int, int]
-    temporal_compression: int  # pixel frames to a latent frame, after the first
+    frames: FrameMap  # pixel frames <-> latent frames
     spatial_compression: int  # pixels to a latent cell, on each side
     prediction: Literal["v", "flow"]
     track_limit: float  # the tracking loss acts up to this time, 0 (clean) to 1000 (noise); 1000 sigma for flow
     defaults: Defaults
+    attention: Where = "all"  # where the video's tokens stand in a block's q and k
+    embedded_guidance: bool = False  # is told its guidance instead of being run twice for it
     caution: str | None = None  # known trouble, for the user to read before training
+
+    @property
+    def name(self) -> str:
+        """The family's name, as adapter files have it."""
+        return self.family.name
 
     @property
     def num_blocks(self) -> int:
@@ -90,23 +105,25 @@ class DiTSpec:
         return f"{self.name} with {self.num_blocks} blocks of {self.dim} channels"
 
 
-@dataclass(frozen=True)
-class Family:
-    """How one family of base models is recognised and read; one lives in each file of this package.
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside a torch.compile wrapper, or the model itself."""
+    return getattr(model, "_orig_mod", model)
 
-    diffusers_class: class name of the diffusers transformer.
-    is_native:       does this module carry the family's native (ComfyUI) structure?
-    bind:            (model, layout) -> DiTSpec.
-    call_grid:       (spec, args, kwargs) -> (T, H, W) of one call of the diffusers transformer.
-    to_native, to_diffusers: rename (and fuse or split) the tensors of a state dict; exact inverses of each other.
+
+def video_slice(where: Where, tokens: int, grid: tuple[int, int, int], place: str) -> slice:
+    """Which of `tokens` are those of a video of `grid` (T, H, W) tokens; `place` names them in the message.
+
+    Raises: ValueError if there are fewer tokens than the grid has, or others where none should be.
     """
-
-    diffusers_class: str
-    is_native: Callable[[nn.Module], bool]
-    bind: Callable[[nn.Module, str], DiTSpec]
-    call_grid: Callable[[DiTSpec, tuple, Mapping[str, Any]], tuple[int, int, int]]
-    to_native: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
-    to_diffusers: Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
+    count = math.prod(grid)
+    if tokens == count or (tokens > count and where == "first"):
+        return slice(0, count)
+    if tokens > count and where == "last":
+        return slice(tokens - count, tokens)
+    raise ValueError(
+        f"{place} sees {tokens} tokens, but a video of {grid[0]}x{grid[1]}x{grid[2]} has {count}: extra reference, "
+        "guide or context frames do not work with a motion adapter; remove them"
+    )
 
 
 def has_modules(model: nn.Module, *paths: str) -> bool:
@@ -121,8 +138,3 @@ def has_modules(model: nn.Module, *paths: str) -> bool:
         return True
 
     return all(present(path) for path in paths)
-
-
-def latents_argument(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
-    """The latents of a diffusers transformer's call: its first argument, `hidden_states`."""
-    return args[0] if args else kwargs["hidden_states"]

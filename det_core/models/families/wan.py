@@ -5,14 +5,18 @@ The paper has no Wan experiment: the training values are those it uses for CogVi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from .keys import rename
-from .spec import Defaults, DiTSpec, Family, Tap, has_modules, latents_argument
+from ...media.frame_map import FrameMap
+from ..overriding import Forward
+from .family import Costs, Family
+from .placing import Placing, RotaryTable, placed_rotary, starts
+from .projections import Stack
+from .spec import Defaults, DiTSpec, Layout, Tap, unwrapped
 
 CAUTION = (
     "The author of DeT reports that temporal kernels do not work on Wan. They train and apply here, but expect "
@@ -20,7 +24,7 @@ CAUTION = (
 )
 
 
-def _attention(diffusers: str, native: str) -> tuple[tuple[str, str], ...]:
+def _attention_keys(diffusers: str, native: str) -> tuple[tuple[str, str], ...]:
     names = {
         "to_q": "q",
         "to_k": "k",
@@ -45,8 +49,8 @@ RULES = (
     ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
     ("condition_embedder.image_embedder.ff.net.2", "img_emb.proj.3"),
     ("condition_embedder.image_embedder.norm2", "img_emb.proj.4"),
-    *_attention("attn1", "self_attn"),
-    *_attention("attn2", "cross_attn"),
+    *_attention_keys("attn1", "self_attn"),
+    *_attention_keys("attn2", "cross_attn"),
     ("blocks.{}.norm2", "blocks.{}.norm3"),
     ("blocks.{}.ffn.net.0.proj", "blocks.{}.ffn.0"),
     ("blocks.{}.ffn.net.2", "blocks.{}.ffn.2"),
@@ -56,47 +60,56 @@ RULES = (
 )
 
 
-def bind(model: nn.Module, layout: str) -> DiTSpec:
-    if layout == "diffusers":
-        config = model.config
-        dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
-        patch, latent_channels, attention = config.patch_size, config.out_channels, "attn1"
-    else:
-        dim, count = model.dim, len(model.blocks)
-        patch, latent_channels, attention = model.patch_size, model.out_dim, "self_attn"
-    fine_vae = latent_channels != 48  # the 5B model of Wan 2.2 has its own VAE, of 16x16 pixels a cell
-    return DiTSpec(
-        name="wan",
-        layout=layout,
-        dim=dim,
-        taps=tuple(Tap(f"blocks.{i}.{attention}", f"blocks.{i}.{attention}") for i in range(count)),
-        patch=tuple(patch),
-        temporal_compression=4,
-        spatial_compression=8 if fine_vae else 16,
-        prediction="flow",
-        track_limit=550,
-        defaults=Defaults(cfg=5.0, shift=5.0, width=832 if fine_vae else 704),
-        caution=CAUTION,
-    )
+class Wan(Family):
+    name = "wan"
+    title = "Wan"
+    diffusers_class = "WanTransformer3DModel"
+    pipeline = "WanPipeline"
+    native_modules = ("blocks.0.self_attn.o", "head.modulation", "patch_embedding")
+    diffusers_marks = ("condition_embedder.time_proj.weight", "blocks.0.attn1.to_q.weight")
+    native_marks = ("head.modulation", "blocks.0.self_attn.q.weight")
+    rules = RULES
+    stacks = ((Stack.plain("blocks", "attn1"), Stack.plain("blocks", "self_attn", tuple("qkvo"))),)
+    costs = Costs(13.6, 5.9, 3.0, 13.9, 0, 0)
+    half_costs = Costs(19.7, 7.9, 3.0, 21.0, 30.0, 1.0)
+
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        if layout == "diffusers":
+            config = model.config
+            dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
+            patch, latent_channels, attention = config.patch_size, config.out_channels, "attn1"
+        else:
+            dim, count = model.dim, len(model.blocks)
+            patch, latent_channels, attention = model.patch_size, model.out_dim, "self_attn"
+        fine_vae = latent_channels != 48  # the 5B model of Wan 2.2 has its own VAE, of 16x16 pixels a cell
+        return DiTSpec(
+            family=self,
+            layout=layout,
+            dim=dim,
+            taps=tuple(Tap(f"blocks.{i}.{attention}", f"blocks.{i}.{attention}") for i in range(count)),
+            patch=tuple(patch),
+            frames=FrameMap((1,), (4,)),
+            spatial_compression=8 if fine_vae else 16,
+            prediction="flow",
+            track_limit=550,
+            defaults=Defaults(cfg=5.0, shift=5.0, width=832 if fine_vae else 704),
+            caution=CAUTION,
+        )
+
+    def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
+        if spec.layout != "diffusers":
+            return super().place(transformer, spec, placing)
+        rope = transformer.rope
+        widths = (rope.t_dim, rope.h_dim, rope.w_dim)
+        axes = placing.axes(starts(widths), widths, RotaryTable(10000.0, torch.float64))
+        return [(rope, partial(placed_rotary, rope.forward, placing, axes))]
+
+    def latent_statistics(self, vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
+
+    def mlp_ratio(self, transformer: nn.Module, spec: DiTSpec) -> float:
+        linears = [part for part in unwrapped(transformer).blocks[0].ffn.modules() if hasattr(part, "out_features")]
+        return linears[0].out_features / spec.dim
 
 
-def call_grid(spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    return spec.grid(latents_argument(args, kwargs).shape)
-
-
-def to_native(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, RULES)
-
-
-def to_diffusers(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return rename(state_dict, [(native, diffusers) for diffusers, native in RULES])
-
-
-WAN = Family(
-    diffusers_class="WanTransformer3DModel",
-    is_native=lambda model: has_modules(model, "blocks.0.self_attn.o", "head.modulation", "patch_embedding"),
-    bind=bind,
-    call_grid=call_grid,
-    to_native=to_native,
-    to_diffusers=to_diffusers,
-)
+WAN = Wan()

@@ -1,0 +1,106 @@
+"""What a family of base models is: everything that the rest of the package asks about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..overriding import Forward
+from .keys import Rules, rename
+from .placing import Placing
+from .projections import Stack
+from .spec import DiTSpec, Layout, has_modules
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What training keeps, in token streams (tokens x channels), beside a block's own MLP. Measured with every storage
+    counted, on diffusers' modules."""
+
+    block: float  # inside a block, nothing computed twice
+    first: float  # saved in the first block, whose input needs no gradient
+    attention: float  # a block that keeps its input and the results of its attention
+    inside: float  # the block in work when blocks are computed again, MLP of three widths beside it
+    least: float  # the same where attention has the peak, MLP of one width beside it
+    last: float  # the end of the model, when its backward begins, MLP of two widths beside it
+    map_block: float = 0.0  # attention that keeps its whole map: in a block, a token of the video and its text
+    map_inside: float = 0.0  # the same in the block in work
+
+
+class Family:
+    """One family of base models. A new one is a file with a subclass that says what differs, and an entry in FAMILIES.
+
+    Convention: latents are (B, C, T, H, W) in the model's own space; `spec` is the model as `bind` described it.
+    """
+
+    name: str  # as adapter files have it
+    title: str  # as people say it
+    diffusers_class: str  # of the transformer
+    pipeline: str  # class of the diffusers pipeline that a folder of it holds
+    native_modules: tuple[str, ...]  # submodules that only a native (ComfyUI) model of the family has
+    diffusers_marks: tuple[str, ...]  # tensors that only a checkpoint of the family has, under either names
+    native_marks: tuple[str, ...]
+    rules: Rules  # templates (diffusers, native) of the keys of a state dict
+    stacks: tuple[tuple[Stack, Stack], ...]  # the lists of like blocks, each (diffusers, native)
+    costs: Costs  # of training in 32 bits
+    half_costs: Costs  # and in 16, where models compute their norms and some rotary embeddings in float32 all the same
+    text_tokens: int = 0  # that usually run through the blocks with the video's
+    in_place: bool = False  # its native blocks add to the token stream in place
+    lora_settings: Mapping[
+        str, Mapping[str, Any]
+    ] = {}  # of Follow-Your-Motion by stage, where they are the family's own
+
+    def layout_of(self, model: nn.Module) -> Layout | None:
+        """The layout of a model of this family, told by its structure or its class; None if it is of another family."""
+        if has_modules(model, *self.native_modules):
+            return "native"  # first: ComfyUI's CogVideoX class has the same name as that of diffusers
+        return "diffusers" if self.diffusers_class in {c.__name__ for c in type(model).__mro__} else None
+
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        """One loaded transformer described. Raises: ValueError for a relative that motion adapters do not fit."""
+        raise NotImplementedError
+
+    def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Token grid (T, H, W) of one call `transformer(*args, **kwargs)` of the diffusers transformer."""
+        return spec.grid((args[0] if args else kwargs["hidden_states"]).shape)
+
+    def call(
+        self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
+    ) -> torch.Tensor:
+        """The velocity that the diffusers transformer predicts for latents `x_t` at times `t` (B,), called as its
+        pipeline calls it. guidance: for models that are told it."""
+        return transformer(x_t, timestep=t, return_dict=False, **cond)[0]
+
+    def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
+        """The forwards that put a diffusers transformer's tokens where `placing` says.
+
+        Raises: ValueError if the model's positions cannot be set.
+        """
+        raise ValueError(
+            f"the token positions of {self.name} ({spec.layout} layout) cannot be set: train on all frames at full size"
+        )
+
+    def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
+        """Prompts as the transformer takes them, encoded with the arguments that the pipeline itself uses."""
+        text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
+        return {"encoder_hidden_states": text}
+
+    def latent_statistics(self, vae: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean, deviation) by channel, or one for all, of the VAE's latents; the model takes them normalised."""
+        return torch.zeros(1), torch.full((1,), 1 / (getattr(vae.config, "scaling_factor", None) or 1.0))
+
+    def mlp_ratio(self, transformer: nn.Module, spec: DiTSpec) -> float:
+        """Width of a block's MLP over the tokens' width."""
+        return 4.0
+
+    def to_native(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A diffusers state dict under the native names and shapes."""
+        return rename(state_dict, self.rules)
+
+    def to_diffusers(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The exact inverse of `to_native`."""
+        return rename(state_dict, [(native, diffusers) for diffusers, native in self.rules])
