@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from ..models.attention_calls import AttentionCalls, torch_attention
 from ..models.denoiser import Condition, Denoiser
-from ..models.embedded.model import MatmulAttention
 from ..models.families import DiTSpec, spec_for, unwrapped
 from ..models.families.projections import head_count
 from ..models.families.spec import video_slice
@@ -76,22 +74,10 @@ def watched_attention(transformer: nn.Module, scores: HeadScores) -> Iterator[No
     spec = spec_for(transformer)
     if spec.layout != "diffusers":
         raise ValueError(f"{type(transformer).__name__} is not a diffusers transformer: feed its q and k to HeadScores")
-    pairs, processors = [], []
-    for block, tap in enumerate(spec.taps):
-        attention = transformer.get_submodule(tap.input)
-        pairs.append((attention, _watching(attention.forward, block, spec, scores)))
-        if isinstance(attention.processor, MatmulAttention):  # written out, for speed on CPUs
-            processors.append((attention, attention.processor))
-    try:
-        for attention, _ in processors:
-            from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
-
-            attention.processor = CogVideoXAttnProcessor2_0()
-        with overridden(pairs):
-            yield
-    finally:
-        for attention, processor in processors:
-            attention.processor = processor
+    attentions = [transformer.get_submodule(tap.input) for tap in spec.taps]
+    pairs = [(one, _watching(one.forward, block, spec, scores)) for block, one in enumerate(attentions)]
+    with torch_attention(*attentions), overridden(pairs):
+        yield
 
 
 def _watching(forward, block: int, spec: DiTSpec, scores: HeadScores):
@@ -100,22 +86,7 @@ def _watching(forward, block: int, spec: DiTSpec, scores: HeadScores):
         scores.observe(block, q[0, :, video], k[0, :, video])
 
     def watched(*args, **kwargs):
-        with _AttentionCalls(observe):
+        with AttentionCalls(observe):
             return forward(*args, **kwargs)
 
     return watched
-
-
-class _AttentionCalls(TorchFunctionMode):
-    """Shows q and k (B, heads, tokens, width) of each call of torch's attention to a callback."""
-
-    def __init__(self, seen):
-        super().__init__()
-        self.seen = seen
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            named = dict(zip(("query", "key"), args, strict=False)) | kwargs
-            self.seen(named["query"], named["key"])
-        return func(*args, **kwargs)

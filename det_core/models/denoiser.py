@@ -76,6 +76,13 @@ class DiffusersDenoiser:
     def _here(self, t: torch.Tensor) -> torch.Tensor:
         return t.to(self.device, non_blocking=True)
 
+    def level(self, t: torch.Tensor) -> tuple[float, float]:
+        """(signal, noise) at one time `t` (): latents are signal * x0 + noise * eps."""
+        if self.spec.prediction == "v":
+            alpha = self._alphas[int(t)]
+            return alpha.sqrt().item(), (1 - alpha).sqrt().item()
+        return 1 - t.item() / 1000, t.item() / 1000
+
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if self.spec.prediction == "v":
             alpha = self._alpha(t)
@@ -119,6 +126,6 @@ class DiffusersDenoiser:
         own = getattr(adapter, "attached_to", None)
         return own(self.transformer) if own else attach(self.transformer, adapter)
 
-    def checkpointed(self, policy: str) -> AbstractContextManager:
+    def checkpointed(self, policy: str, first: int | None = None) -> AbstractContextManager:
         """Inside, blocks keep for backward what `policy` says; see `checkpointing.checkpointed`."""
-        return checkpointed(self.transformer, self.spec, policy)
+        return checkpointed(self.transformer, self.spec, policy, first)

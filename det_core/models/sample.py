@@ -4,12 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from ..adapter.attach import attach
 from ..adapter.motion_adapter import MotionAdapter
 from .denoiser import Condition, DiffusersDenoiser
+
+
+@dataclass(frozen=True)
+class ModelAt:
+    """A base model at one time of a sampling. `t` is (); without `uncond`, or at cfg 1, there is no
+    classifier-free guidance."""
+
+    denoiser: DiffusersDenoiser
+    t: torch.Tensor
+    cond: Condition
+    uncond: Condition | None = None
+    cfg: float = 1.0
+
+    def with_prompt(self, x: torch.Tensor) -> torch.Tensor:
+        """The velocity (B, C, T, H, W) that the prompt alone gives."""
+        return self.denoiser.predict_velocity(x, self.t.expand(len(x)), self.cond)
+
+    def velocity(self, x: torch.Tensor) -> torch.Tensor:
+        """The velocity to sample with."""
+        if self.uncond is None or self.cfg == 1.0:
+            return self.with_prompt(x)
+        both = {k: torch.cat([self.uncond[k], v]) for k, v in self.cond.items()}
+        velocity = self.denoiser.predict_velocity(torch.cat([x, x]), self.t.expand(2 * len(x)), both)
+        without, with_prompt = velocity.chunk(2)
+        return without + self.cfg * (with_prompt - without)
+
+    def clean(self, x: torch.Tensor) -> torch.Tensor:
+        """The clean latents that `velocity` leads to."""
+        signal, noise = self.denoiser.level(self.t)
+        velocity = self.velocity(x)
+        if self.denoiser.spec.prediction == "v":
+            return signal * x - noise * velocity
+        return x - noise * velocity
+
+    def velocity_towards(self, x: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        """The inverse of `clean`: the velocity that leads from `x` to `x0`."""
+        signal, noise = self.denoiser.level(self.t)
+        return ((signal * x if self.denoiser.spec.prediction == "v" else x) - x0) / noise
+
+
+class Guidance(Protocol):
+    """What may move the latents while they are sampled."""
+
+    def step(self, x: torch.Tensor, index: int, steps: int, at: ModelAt) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents to take step `index` of `steps` from, and the velocity to take it with."""
 
 
 @torch.no_grad()
@@ -24,6 +71,7 @@ def sample(
     adapter: MotionAdapter | None = None,
     keep: Iterable[int] | None = None,
     strength: float = 1.0,
+    guidance: Guidance | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Denoise `noise` (B, C, T, H, W) into latents of that shape.
@@ -35,14 +83,12 @@ def sample(
         cond, uncond: encoded prompts, batch B; without `uncond`, or at cfg 1, there is no guidance.
         adapter: with `keep` the blocks whose kernels stay; None means those the adapter recommends (the paper drops the
             last 65%). `strength` scales what the kernels add.
+        guidance: moves the latents of some steps (`det_core.guidance`); works beside an adapter.
         on_step: called as on_step(done, total); may raise to stop.
     """
     spec = denoiser.spec
     steps = spec.defaults.sample_steps if steps is None else steps
     cfg = spec.defaults.cfg if cfg is None else cfg
-    guided = uncond is not None and cfg != 1.0
-    if guided:
-        cond = {k: torch.cat([uncond[k], v]) for k, v in cond.items()}
     scheduler = _scheduler(denoiser)
     scheduler.set_timesteps(steps, device=denoiser.device)
     if adapter is None or strength == 0.0:
@@ -52,11 +98,8 @@ def sample(
     x = noise.to(denoiser.device, torch.float32)
     with attached:
         for i, t in enumerate(scheduler.timesteps):
-            x_in = torch.cat([x, x]) if guided else x
-            velocity = denoiser.predict_velocity(x_in, t.expand(len(x_in)), cond)
-            if guided:
-                without, with_prompt = velocity.chunk(2)
-                velocity = without + cfg * (with_prompt - without)
+            at = ModelAt(denoiser, t, cond, uncond, cfg)
+            x, velocity = (x, at.velocity(x)) if guidance is None else guidance.step(x, i, steps, at)
             x = scheduler.step(velocity, t, x, return_dict=False)[0]
             if on_step is not None:
                 on_step(i + 1, steps)

@@ -31,8 +31,8 @@ def block_paths(spec: DiTSpec) -> list[str]:
 
 
 @contextmanager
-def checkpointed(transformer: nn.Module, spec: DiTSpec, policy: str) -> Iterator[None]:
-    """Inside, every block of `transformer` keeps for its backward what `policy` says.
+def checkpointed(transformer: nn.Module, spec: DiTSpec, policy: str, first: int | None = None) -> Iterator[None]:
+    """Inside, every block of `transformer`, or the `first` ones, keep for their backward what `policy` says.
 
     "none":      everything; nothing is computed twice.
     "attention": the block's input and the result of its attention, which is the dearest part to compute again.
@@ -44,7 +44,7 @@ def checkpointed(transformer: nn.Module, spec: DiTSpec, policy: str) -> Iterator
     if policy == "none":
         yield
         return
-    blocks = [unwrapped(transformer).get_submodule(path) for path in block_paths(spec)]
+    blocks = [unwrapped(transformer).get_submodule(path) for path in block_paths(spec)[:first]]
     # A block whose weights come and go (accelerate's hook) has to reach its end again, or they would stay.
     forwards = [checkpointed_forward(block.forward, policy, whole=hasattr(block, "_hf_hook")) for block in blocks]
     with overridden(zip(blocks, forwards, strict=True)):

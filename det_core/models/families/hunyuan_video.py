@@ -157,6 +157,7 @@ class HunyuanVideo(Family):
                 shift=7.0,
                 height=512,
                 width=768,
+                guide_block=doubles - 1 if singles else None,  # the last with text and video apart
             ),
             attention="first" if layout == "diffusers" else "last",
             embedded_guidance=has_modules(model, "guidance_in")

@@ -64,6 +64,10 @@ class Defaults:
     height: int = 480  # pixels
     width: int = 720
 
+    guide_block: int | None = None  # that guidance reads; None: the last of the model's first half
+    guide_updates: int = 4  # of the latents, in all
+    guide_step: float = 29.0  # size of an update times the root of the number of latent elements
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiTSpec:
@@ -95,6 +99,12 @@ class DiTSpec:
     @property
     def num_blocks(self) -> int:
         return len(self.taps)
+
+    @property
+    def guide_block(self) -> int:
+        """The block that guidance reads."""
+        own = self.defaults.guide_block
+        return max(0, self.num_blocks // 2 - 1) if own is None else own
 
     def grid(self, latent_shape: torch.Size | tuple[int, ...]) -> tuple[int, int, int]:
         """Token grid (T, H, W) of latents (B, C, T, H, W); a cell that fills part of a patch counts as a patch."""

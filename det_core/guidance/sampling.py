@@ -1,0 +1,100 @@
+"""The guidance over diffusers transformers: what `sample(..., guidance=...)` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..models.compute.memory import MARGIN, free_bytes, training_memory
+from ..models.denoiser import Condition, DiffusersDenoiser
+from ..models.sample import ModelAt
+from .guide import Guide, Plan
+from .reading import AttentionReader, TokenReader, read_attention, read_tokens
+from .reference import MotionReference
+
+
+class MotionGuidance:
+    """Moves what is sampled after the motion of a reference.
+
+    Every sampling reads the reference anew, in the model that samples, so that it may have adapters on it.
+    """
+
+    def __init__(self, reference: MotionReference, empty: Condition, plan: Plan):
+        """empty: the encoded empty prompt, batch 1."""
+        self.reference, self.empty, self.plan = reference, empty, plan
+        self._guide: Guide | None = None
+
+    def step(self, x: torch.Tensor, index: int, steps: int, at: ModelAt) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents (B, C, T, H, W) to take step `index` of `steps` from, and the velocity to take it with."""
+        guided = self.plan.guided_steps(steps)
+        if self.plan.step == 0 or index >= guided:
+            return x, at.velocity(x)
+        if index == 0:
+            self._guide = self._looked(at)
+        x, x0 = self._guide.step(x, index, guided, DiffusersPass(at, self.plan))
+        return x, at.velocity_towards(x, x0)
+
+    def _looked(self, at: ModelAt) -> Guide:
+        denoiser = at.denoiser
+        self.reference.check(denoiser.spec)
+        subject = self.reference.subject
+        where = None if subject is None else subject.to(denoiser.device, torch.float32)
+        guide = Guide(self.plan, denoiser.spec, self.reference.latents.to(denoiser.device), where)
+        clean = ModelAt(denoiser, torch.zeros((), device=denoiser.device), self.empty)
+        guide.look(DiffusersPass(clean, self.plan))
+        return guide
+
+
+class DiffusersPass:
+    """`ModelPass` over a diffusers transformer."""
+
+    def __init__(self, at: ModelAt, plan: Plan):
+        self.at, self.plan = at, plan
+        self.signal, self.noise = at.denoiser.level(at.t)
+
+    def tokens(self, x: torch.Tensor, block: int, reader: TokenReader) -> Any:
+        return self._read(read_tokens, x, block, reader)
+
+    def attention(self, x: torch.Tensor, block: int, reader: AttentionReader) -> Any:
+        return self._read(read_attention, x, block, reader)
+
+    def clean(self, x: torch.Tensor) -> torch.Tensor:
+        return self.at.clean(x)
+
+    def _read(self, read: Callable, x: torch.Tensor, block: int, reader: Callable) -> Any:
+        denoiser = self.at.denoiser
+        with self._remembering(x, block):
+            return read(
+                denoiser.transformer, denoiser.spec, block, denoiser.spec.grid(x.shape),
+                lambda: self.at.with_prompt(x), reader,
+            )  # fmt: skip
+
+    def _remembering(self, x: torch.Tensor, block: int) -> AbstractContextManager:
+        """Blocks before `block` keep for a gradient what fits."""
+        denoiser: DiffusersDenoiser = self.at.denoiser
+        free = free_bytes(denoiser.device)
+        offloaded = next(denoiser.transformer.parameters()).device.type == "meta"
+        if free is not None and not offloaded:
+            needed = guidance_memory(
+                denoiser.spec, x.shape, block,
+                policy="none",
+                dtype=torch.bfloat16 if denoiser.bf16 else denoiser.dtype,
+                mlp_ratio=denoiser.spec.family.mlp_ratio(denoiser.transformer, denoiser.spec),
+            )  # fmt: skip
+            if needed * MARGIN <= free:
+                return denoiser.checkpointed("none")
+        return denoiser.checkpointed("full", block)
+
+
+def guidance_memory(
+    spec, latent_shape: torch.Size, block: int, *, policy: str, dtype: torch.dtype, mlp_ratio: float = 4.0
+) -> int:
+    """Bytes that the gradient through blocks 0 to `block` takes beside the weights; see `training_memory`."""
+    half = replace(spec, taps=spec.taps[: block + 1])
+    return training_memory(
+        half, latent_shape, policy=policy, dtype=dtype, mlp_ratio=mlp_ratio, batch=latent_shape[0], parameters=0
+    ).total
