@@ -292,6 +292,7 @@ def transfer(
     from .tracking.draw import contact_sheet, draw_tracks, loss_curve
 
     seconds = {"track": track_seconds}
+    model.encode_prompts([job.caption, *job.prompts, ""])  # at once, so that the text encoder is not needed again
     source, out = job.source, job.out
     write_video(out / "tracks.mp4", draw_tracks(source.frames, source.tracks), source.fps)
 

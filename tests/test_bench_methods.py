@@ -32,7 +32,7 @@ def random_model():
     codec = PatchCodec.fit(torch.cat([random_clip(g, Scene.training()).frames for _ in range(24)]))
     torch.manual_seed(0)
     transformer = build_transformer(2, 1).eval().requires_grad_(False)
-    return EmbeddedModel("cpu", TinyModel(transformer, codec, WordEncoder.create(g)))
+    return EmbeddedModel(tiny=TinyModel(transformer, codec, WordEncoder.create(g)))
 
 
 @pytest.fixture

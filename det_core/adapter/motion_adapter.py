@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..models.families import DiTSpec, format_blocks, kept_blocks, parse_blocks
+from .attach import attach
 from .file import read_adapter, read_metadata, read_reference, write_adapter
 from .temporal_kernel import TemporalKernel
 
@@ -108,6 +110,12 @@ class MotionAdapter(nn.Module):
         if unknown := [index for index in chosen if index not in self.blocks]:
             raise ValueError(f"there is no block {unknown[0]} to keep: this adapter has {format_blocks(self.blocks)}")
         return {index: self.blocks[index] for index in chosen}
+
+    def attached_to(
+        self, transformer: nn.Module, *, keep: Iterable[int] | None = None, strength: float = 1.0
+    ) -> AbstractContextManager:
+        """Act in a diffusers transformer, see `attach`."""
+        return attach(transformer, self, keep=keep, strength=strength)
 
     def save(self, path: str | Path) -> None:
         """Write the adapter atomically as one .safetensors file: tensors in their own dtype, metadata as text."""

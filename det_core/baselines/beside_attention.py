@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from ..adapter.attach import attach
 from ..models.families import DiTSpec, format_blocks, kept_blocks
 
 Grid = tuple[int, int, int]
@@ -50,3 +52,9 @@ class BesideAttention(nn.Module):
                 f"there is no block {unknown[0]} to keep: this adapter has {format_blocks(range(self.num_blocks))}"
             )
         return {index: self.blocks[index] for index in chosen}
+
+    def attached_to(
+        self, transformer: nn.Module, *, keep: Iterable[int] | None = None, strength: float = 1.0
+    ) -> AbstractContextManager:
+        """Act in a diffusers transformer, see `attach`."""
+        return attach(transformer, self, keep=keep, strength=strength)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ..models.base_model import EMBEDDED, BaseModel, load_base_model
+from ..models.compute.precision import Compute
 from ..transfer import Source, generate, latent_shape, load_source
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .layout import Case
@@ -38,23 +39,18 @@ class MethodSettings:
     clip: str | None = None
     dino: str | None = None
 
-    def device_name(self) -> str:
-        """The device asked for, or CUDA where there is one."""
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
 
 class Methods:
     """Runs units; one per process. The last source and the last adapter stay in memory, so run groups in order."""
 
     def __init__(self, settings: MethodSettings, model: BaseModel | None = None):
-        device = settings.device_name()
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
         self.settings = settings
-        self.model = load_base_model(settings.model, device, dtype) if model is None else model
+        self.model = load_base_model(settings.model, Compute.on(settings.device)) if model is None else model
         embedded = self.model.name == EMBEDDED
-        self.measures = SpriteMeasures() if embedded else VideoMeasures(device, settings.clip, settings.dino)
+        tools = (str(self.model.denoiser.device), settings.clip, settings.dino)
+        self.measures = SpriteMeasures() if embedded else VideoMeasures(*tools)
         changes = {} if settings.steps is None else {"steps": settings.steps}
-        changes["bf16"] = device.startswith("cuda")
+        changes["bf16"] = self.model.denoiser.bf16
         self.adapters = Adapters(self.model, Path(settings.out) / "adapters", changes)
         self._source: tuple[Case, Source] | None = None
         self._first_frames: dict[tuple[str, str, int], torch.Tensor] = {}

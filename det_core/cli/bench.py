@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from ..bench.methods import NAMES, Methods, MethodSettings
     from ..bench.runner import run_bench
     from ..metrics.features import ClipFeatures, VisionFeatures
+    from ..models.compute.precision import Compute
 
     methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",") if name.strip()))
     unknown = [name for name in methods if name not in NAMES]
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text}
     model = args.model if args.model == SPRITES else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
-    gpus = 1 if args.ray and made.device_name().startswith("cuda") else 0
+    gpus = 1 if args.ray and Compute.on(args.device).device.type == "cuda" else 0
     config = {"model": args.model, **extra, **settings, "version": __version__}
     seeds, build = range(args.seeds), partial(Methods, made)
     result = run_bench(data, out, methods, seeds, build, config, ray=args.ray, gpus_per_worker=gpus)

@@ -110,25 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _load_model(args):
-    import torch
-
     from ..models.base_model import load_base_model
-    from ..models.compute.precision import fast_bf16
+    from ..models.compute.precision import Compute
     from ..training.presets import PRESETS
 
-    device = args.device or _device()
-    low_vram = PRESETS[getattr(args, "preset", "paper")].low_vram
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = load_base_model(args.model, device, dtype, low_vram=low_vram)
-    model.denoiser.bf16 = fast_bf16(device)
-    return model
-
-
-def _device() -> str:
-    """The fastest device there is."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    compute = Compute.on(args.device)
+    logging.info("computing on %s: %s", compute.device, compute.reason)
+    return load_base_model(args.model, compute, low_vram=PRESETS[getattr(args, "preset", "paper")].low_vram)
 
 
 def _load_source(args, model):
@@ -298,6 +286,7 @@ def print_metrics(metrics: dict, out: Path) -> None:
 
 def run_track(args) -> None:
     from ..media.video import read_video, write_video
+    from ..models.compute.precision import Compute
     from ..tracking.draw import draw_tracks
     from ..tracking.subject import track_subject
 
@@ -307,7 +296,7 @@ def run_track(args) -> None:
     clip = read_video(args.video)
     started = time.monotonic()
     tracks = track_subject(
-        clip.frames, args.mask, tracker=args.tracker, device=args.device or _device(), seed=args.seed
+        clip.frames, args.mask, tracker=args.tracker, device=str(Compute.on(args.device).device), seed=args.seed
     )
     seconds = time.monotonic() - started
     tracks.save(args.out)

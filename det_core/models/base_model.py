@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 
 EMBEDDED = "embedded"
@@ -28,18 +29,18 @@ class BaseModel(Protocol):
         """Latents (1, C, T, H, W) -> frames on the CPU."""
 
 
-def load_base_model(
-    model: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, *, low_vram: bool = False
-) -> BaseModel:
+def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vram: bool = False) -> BaseModel:
     """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX.
 
+    compute: where and in which number format it is run; a device's name takes what is right for it.
     low_vram: keep a diffusers model's weights in RAM and bring them to the device block by block.
     Raises: ValueError if the folder is missing or holds no such pipeline. Nothing is ever downloaded.
     """
+    compute = compute if isinstance(compute, Compute) else Compute.on(compute)
     if str(model) == EMBEDDED:
         from .embedded.base_model import EmbeddedModel
 
-        return EmbeddedModel(device)
+        return EmbeddedModel(compute)
     from .diffusers_folder import DiffusersFolder
 
-    return DiffusersFolder(Path(model), device, dtype, low_vram=low_vram)
+    return DiffusersFolder(Path(model), compute, low_vram=low_vram)

@@ -7,13 +7,13 @@ Convention: latents are (B, C, T, H, W) in the model's own space (already scaled
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from ..adapter.attach import attach
 from .compute.checkpointing import checkpointed
 from .families import DiTSpec, spec_for
 from .families.positions import Positions, token_positions
@@ -21,8 +21,17 @@ from .families.positions import Positions, token_positions
 Condition = dict[str, torch.Tensor]
 
 
+class Adapter(Protocol):
+    """What a denoiser can install: an nn.Module that knows how."""
+
+    def attached_to(
+        self, transformer: nn.Module, *, keep: Iterable[int] | None = None, strength: float = 1.0
+    ) -> AbstractContextManager:
+        """Act in a diffusers transformer, as `adapter.attach.attach`; what has no blocks to choose has no `keep`."""
+
+
 class Denoiser(Protocol):
-    """The face a base model shows to `train_motion_adapter`. All tensors are on `device`."""
+    """The face a base model shows to the training loop. All tensors are on `device`."""
 
     spec: DiTSpec
     device: torch.device
@@ -47,26 +56,43 @@ class Denoiser(Protocol):
     def at_positions(
         self, times: Positions = None, rows: Positions = None, columns: Positions = None
     ) -> AbstractContextManager:
-        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
+        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip.
 
-    def attached(self, adapter: nn.Module) -> AbstractContextManager:
+        Raises: ValueError if the model's positions cannot be set.
+        """
+
+    def attached(self, adapter: Adapter) -> AbstractContextManager:
         """Install `adapter` in the model; it must stay installed until backward is done."""
+
+    def checkpointed(self, policy: str) -> AbstractContextManager:
+        """Inside, blocks keep for backward what `policy` says; see `checkpointing.checkpointed`."""
 
 
 class DiffusersDenoiser:
     """A diffusers video transformer and its scheduler: v-prediction for CogVideoX, flow matching for the rest."""
 
     def __init__(
-        self, transformer: nn.Module, scheduler=None, *, guidance: float = 6.0, device: torch.device | str | None = None
+        self,
+        transformer: nn.Module,
+        scheduler=None,
+        *,
+        guidance: float = 6.0,
+        device: torch.device | str | None = None,
+        bf16: bool = False,
     ):
-        """`scheduler` is needed for v-prediction only: its `alphas_cumprod` is the noise schedule. `guidance` is what a
-        guidance-distilled model (HunyuanVideo) is told. `device` is where calls happen, if the weights are elsewhere
-        (`offload.offload_blocks`)."""
+        """
+        Args:
+            scheduler: of diffusers; sampling takes its settings. v-prediction needs it for training, too: its
+                `alphas_cumprod` is the noise schedule.
+            guidance: what a guidance-distilled model (HunyuanVideo) is told, in training and unless sampling says else.
+            device: where calls happen, if the weights are elsewhere (`offload.offload_blocks`).
+            bf16: compute under bfloat16 autocast; see `precision.Compute`.
+        """
         self.transformer, self.scheduler, self.guidance = transformer, scheduler, guidance
         self.spec = spec_for(transformer)
         self.device = next(transformer.parameters()).device if device is None else torch.device(device)
         self.dtype = next(transformer.parameters()).dtype
-        self.bf16 = False  # compute under bfloat16 autocast; see `precision.fast_bf16`
+        self.bf16 = bf16
         if self.spec.prediction == "v":
             self._alphas = scheduler.alphas_cumprod.to(self.device, torch.float32)
 
@@ -90,11 +116,13 @@ class DiffusersDenoiser:
         sigma = (t / 1000)[:, None, None, None, None].to(x0)
         return (1 - sigma) * x0 + sigma * noise
 
-    def predict_velocity(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
-        """The transformer's raw answer, (B, C, T, H, W) float32."""
-        x_t = x_t.to(self.dtype)
+    def predict_velocity(
+        self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition, guidance: float | None = None
+    ) -> torch.Tensor:
+        """The transformer's raw answer, (B, C, T, H, W) float32; `guidance` is for models that are told it."""
+        told = self.guidance if guidance is None else guidance
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            return self.spec.family.call(self.transformer, x_t, self._here(t), cond, self.guidance).float()
+            return self.spec.family.call(self.transformer, x_t.to(self.dtype), self._here(t), cond, told).float()
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:
         velocity = self.predict_velocity(x_t, t, cond)
@@ -109,8 +137,11 @@ class DiffusersDenoiser:
         return (1000 / self._here(t).clamp(min=1)) ** 2
 
     def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
-        """At power 1 uniform, as in the released code: whole timesteps for v-prediction, any sigma for flow."""
+        """At power 1 uniform, as in the released code: whole timesteps for v-prediction, any sigma for flow. Of two
+        experts each gets half of the draws, uniform over its own times."""
         t = 1000 * torch.rand(count, generator=generator) ** power
+        if (boundary := self.spec.boundary) is not None:
+            t = torch.where(t < 500, t / 500 * boundary, boundary + (t / 500 - 1) * (1000 - boundary))
         return t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)
 
     def tracked(self, t: torch.Tensor) -> torch.Tensor:
@@ -122,10 +153,9 @@ class DiffusersDenoiser:
     ) -> AbstractContextManager:
         return token_positions(self.transformer, times, rows, columns)
 
-    def attached(self, adapter: nn.Module) -> AbstractContextManager:
-        own = getattr(adapter, "attached_to", None)
-        return own(self.transformer) if own else attach(self.transformer, adapter)
+    def attached(self, adapter: Adapter, **how) -> AbstractContextManager:
+        """`how`: `keep` and `strength` of `Adapter.attached_to`."""
+        return adapter.attached_to(self.transformer, **how)
 
     def checkpointed(self, policy: str, first: int | None = None) -> AbstractContextManager:
-        """Inside, blocks keep for backward what `policy` says; see `checkpointing.checkpointed`."""
         return checkpointed(self.transformer, self.spec, policy, first)

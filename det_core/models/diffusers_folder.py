@@ -8,17 +8,18 @@ from pathlib import Path
 import torch
 
 from .compute.offload import offload_blocks
+from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 from .families import FAMILIES, spec_for
 
-PIPELINES = tuple(family.pipeline for family in FAMILIES.values() if family.pipeline)
+PIPELINES = {family.pipeline: family for family in FAMILIES.values() if family.pipeline}
 
 
 class DiffusersFolder:
-    """See `BaseModel`. Text encoder and VAE visit the device only while they work; the transformer stays there, or with
-    `low_vram` its blocks visit it one at a time."""
+    """See `BaseModel`. Text encoder and VAE visit the device only while they work; the transformer stays there, but for
+    the time of the text encoder, or with `low_vram` its blocks visit it one at a time."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype, *, low_vram: bool = False):
+    def __init__(self, folder: Path, compute: Compute, *, low_vram: bool = False):
         index = folder / "model_index.json"
         if not index.is_file():
             raise ValueError(f"--model {folder}: no diffusers folder there (it would hold model_index.json)")
@@ -27,29 +28,40 @@ class DiffusersFolder:
             raise ValueError(f"--model {folder} is a {pipeline_class}; supported are {', '.join(PIPELINES)}")
         from diffusers import DiffusionPipeline
 
-        self.name = folder.name
-        self.pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, torch_dtype=dtype)
+        self.name, self.family = folder.name, PIPELINES[pipeline_class]
+        self.pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, torch_dtype=compute.dtype)
         self.pipe.set_progress_bar_config(disable=True)
         self.pipe.vae.requires_grad_(False)
         if hasattr(self.pipe.vae, "enable_tiling"):
             self.pipe.vae.enable_tiling()
-        transformer = self.pipe.transformer.eval().requires_grad_(False)
+        transformer = self.family.transformer_of(self.pipe).eval().requires_grad_(False)
+        self._low_vram = low_vram
         if low_vram:
-            offload_blocks(transformer, spec_for(transformer), device)
+            offload_blocks(transformer, spec_for(transformer), compute.device)
         else:
-            transformer.to(device)
-        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler, device=device)
+            transformer.to(compute.device)
+        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler, device=compute.device, bf16=compute.bf16)
+        self._encoded: dict[str, Condition] = {}
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        pipe, device = self.pipe, self.denoiser.device
-        encoders = [e for e in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if e is not None]
-        for encoder in encoders:
-            encoder.to(device)
-        cond = self.denoiser.spec.family.encode_prompts(pipe, prompts, device)
-        for encoder in encoders:
-            encoder.to("cpu")
-        return {k: v.to(self.denoiser.dtype) if v.is_floating_point() else v for k, v in cond.items()}
+        """Each prompt is encoded once, with the transformer off the device: a text encoder may be as large. So give
+        all that will be needed together, first."""
+        device = self.denoiser.device
+        if new := [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._encoded]:
+            encoders = [self.pipe.text_encoder, *filter(None, [getattr(self.pipe, "text_encoder_2", None)])]
+            waiting = [] if self._low_vram else [self.denoiser.transformer]
+            _move(waiting, "cpu")
+            _move(encoders, device)
+            for prompt in new:
+                cond = self.family.encode_prompts(self.pipe, [prompt], device)
+                self._encoded[prompt] = {
+                    k: v.to("cpu", self.denoiser.dtype if v.is_floating_point() else v.dtype) for k, v in cond.items()
+                }
+            _move(encoders, "cpu")
+            _move(waiting, device)
+        rows = [self._encoded[prompt] for prompt in prompts]
+        return {k: torch.cat([row[k] for row in rows]).to(device) for k in rows[0]}
 
     @torch.no_grad()
     def encode_video(self, frames: torch.Tensor) -> torch.Tensor:
@@ -75,6 +87,9 @@ class DiffusersFolder:
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, deviation) of the VAE's latents, broadcastable to them."""
         shape, device = (1, -1, 1, 1, 1), self.denoiser.device
-        return tuple(
-            x.float().view(shape).to(device) for x in self.denoiser.spec.family.latent_statistics(self.pipe.vae)
-        )
+        return tuple(x.float().view(shape).to(device) for x in self.family.latent_statistics(self.pipe.vae))
+
+
+def _move(modules: list[torch.nn.Module], device: torch.device | str) -> None:
+    for module in modules:
+        module.to(device)

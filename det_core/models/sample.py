@@ -9,15 +9,13 @@ from typing import Protocol
 
 import torch
 
-from ..adapter.attach import attach
-from ..adapter.motion_adapter import MotionAdapter
-from .denoiser import Condition, DiffusersDenoiser
+from .denoiser import Adapter, Condition, DiffusersDenoiser
 
 
 @dataclass(frozen=True)
 class ModelAt:
     """A base model at one time of a sampling. `t` is (); without `uncond`, or at cfg 1, there is no
-    classifier-free guidance."""
+    classifier-free guidance. A model with embedded guidance is told `cfg` instead."""
 
     denoiser: DiffusersDenoiser
     t: torch.Tensor
@@ -27,11 +25,11 @@ class ModelAt:
 
     def with_prompt(self, x: torch.Tensor) -> torch.Tensor:
         """The velocity (B, C, T, H, W) that the prompt alone gives."""
-        return self.denoiser.predict_velocity(x, self.t.expand(len(x)), self.cond)
+        return self.denoiser.predict_velocity(x, self.t.expand(len(x)), self.cond, self.cfg)
 
     def velocity(self, x: torch.Tensor) -> torch.Tensor:
         """The velocity to sample with."""
-        if self.uncond is None or self.cfg == 1.0:
+        if self.uncond is None or self.cfg == 1.0 or self.denoiser.spec.embedded_guidance:
             return self.with_prompt(x)
         both = {k: torch.cat([self.uncond[k], v]) for k, v in self.cond.items()}
         velocity = self.denoiser.predict_velocity(torch.cat([x, x]), self.t.expand(2 * len(x)), both)
@@ -68,19 +66,20 @@ def sample(
     *,
     steps: int | None = None,
     cfg: float | None = None,
-    adapter: MotionAdapter | None = None,
+    adapter: Adapter | None = None,
     keep: Iterable[int] | None = None,
     strength: float = 1.0,
     guidance: Guidance | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Denoise `noise` (B, C, T, H, W) into latents of that shape.
+    """Denoise `noise` (B, C, T, H, W) into latents of that shape, as the base model's own pipeline does.
 
-    The paper samples CogVideoX with 50 DDIM steps and guidance 6, flow models with their Euler sampler; `steps` and
+    The paper samples CogVideoX with 50 DDIM steps and guidance 6, flow models with their own sampler; `steps` and
     `cfg` default to the base model's own.
 
     Args:
-        cond, uncond: encoded prompts, batch B; without `uncond`, or at cfg 1, there is no guidance.
+        cond, uncond: encoded prompts, batch B; without `uncond`, or at cfg 1, there is no guidance. A model with
+            embedded guidance (HunyuanVideo) is told `cfg` and run once a step; `uncond` is not looked at.
         adapter: with `keep` the blocks whose kernels stay; None means those the adapter recommends (the paper drops the
             last 65%). `strength` scales what the kernels add.
         guidance: moves the latents of some steps (`det_core.guidance`); works beside an adapter.
@@ -89,13 +88,15 @@ def sample(
     spec = denoiser.spec
     steps = spec.defaults.sample_steps if steps is None else steps
     cfg = spec.defaults.cfg if cfg is None else cfg
-    scheduler = _scheduler(denoiser)
-    scheduler.set_timesteps(steps, device=denoiser.device)
-    if adapter is None or strength == 0.0:
-        attached = nullcontext()
-    else:
-        attached = attach(denoiser.transformer, adapter, keep=adapter.keep if keep is None else keep, strength=strength)
+    attached = nullcontext()
+    if adapter is not None and strength:
+        attached = denoiser.attached(adapter, keep=adapter.keep if keep is None else keep, strength=strength)
     x = noise.to(denoiser.device, torch.float32)
+    # Where several latent frames make one token, the pipeline denoises frames to fill it and cuts them off at the end.
+    # It draws their noise anew; that of the last frames, mirrored, is as good.
+    extra = -x.shape[2] % spec.patch[0]
+    x = torch.cat([x[:, :, x.shape[2] - extra :].flip(-1), x], dim=2)
+    scheduler = spec.family.schedule(spec, denoiser.scheduler, steps, x.shape, denoiser.device)
     with attached:
         for i, t in enumerate(scheduler.timesteps):
             at = ModelAt(denoiser, t, cond, uncond, cfg)
@@ -103,15 +104,4 @@ def sample(
             x = scheduler.step(velocity, t, x, return_dict=False)[0]
             if on_step is not None:
                 on_step(i + 1, steps)
-    return x
-
-
-def _scheduler(denoiser: DiffusersDenoiser):
-    """A fresh scheduler: DDIM for v-prediction (as the paper samples CogVideoX), Euler for flow matching."""
-    from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler
-
-    if denoiser.spec.prediction == "v":
-        return CogVideoXDDIMScheduler.from_config(denoiser.scheduler.config)
-    if isinstance(denoiser.scheduler, FlowMatchEulerDiscreteScheduler):
-        return FlowMatchEulerDiscreteScheduler.from_config(denoiser.scheduler.config)
-    return FlowMatchEulerDiscreteScheduler(shift=denoiser.spec.defaults.shift)
+    return x[:, :, extra:]

@@ -89,12 +89,12 @@ class ComfyDenoiser:
     def attached(self, adapter: nn.Module) -> Iterator[None]:
         """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward.
 
-        An adapter with a context manager `attached_to(transformer)` (a LoRA) installs itself. Adapters may be nested.
+        An adapter without blocks (a LoRA) installs itself. Adapters may be nested.
         """
 
         def install() -> AbstractContextManager:
-            if own := getattr(adapter, "attached_to", None):
-                return own(self.transformer)
+            if not hasattr(adapter, "blocks"):
+                return adapter.attached_to(self.transformer)
             return tapped(self.transformer, self.spec, adapter.blocks, lambda: self._grid)
 
         entry = _Installed(install)

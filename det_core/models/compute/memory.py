@@ -62,7 +62,7 @@ def training_memory(
         parameters:   trained, if it is no motion adapter.
     """
     costs = spec.family.half_costs if dtype.itemsize == 2 else spec.family.costs
-    defaults, blocks = spec.defaults, spec.num_blocks
+    defaults, blocks = spec.defaults, spec.num_blocks // (2 if spec.boundary else 1)  # one expert works at a time
     mid_dim = defaults.mid_dim if mid_dim is None else mid_dim
     kernel_size = defaults.kernel_size if kernel_size is None else kernel_size
     video = math.prod(spec.grid(tuple(latent_shape)))
@@ -82,7 +82,7 @@ def training_memory(
         raise ValueError(f"checkpointing is one of {', '.join(POLICIES)}; got {policy!r}")
     maps = blocks * costs.map_block if policy == "none" else costs.map_inside
     activations += maps * stream * (video + text)
-    count = 2 * blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
+    count = 2 * spec.num_blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
     return TrainingMemory(int(activations), count * ADAPTER_BYTES)
 
 

@@ -1,8 +1,34 @@
-"""Where bfloat16 is the faster way to compute."""
+"""Where a base model computes, and in which number format: decided once, here."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+
+
+@dataclass(frozen=True)
+class Compute:
+    """device: where a model is called. dtype: of its weights. bf16: compute under bfloat16 autocast, in training and in
+    sampling. reason: why so, in words for a user."""
+
+    device: torch.device
+    dtype: torch.dtype
+    bf16: bool
+    reason: str
+
+    @classmethod
+    def on(cls, device: str | torch.device | None = None) -> Compute:
+        """What is right for `device`; None takes the fastest there is."""
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = torch.device(device)
+        low = fast_bf16(device)
+        if device.type == "cpu":
+            reason = "this CPU has instructions for bfloat16" if low else "this CPU has no instructions for bfloat16"
+            return cls(device, torch.float32, low, f"float32 weights, {reason}")
+        reason = "bfloat16 weights" if low else "bfloat16 weights, computed as they are: autocast would not be faster"
+        return cls(device, torch.bfloat16, low, reason)
 
 
 def fast_bf16(device: torch.device | str) -> bool:

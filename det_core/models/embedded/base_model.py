@@ -7,6 +7,7 @@ import re
 import torch
 
 from ...tracking.tracks import Tracks
+from ..compute.precision import Compute
 from ..denoiser import Condition, DiffusersDenoiser
 from .corpus import BACKGROUND_COLOURS, COLOURS, PATTERNS, SHAPES, SIZE, Scene
 from .model import TinyModel, build_scheduler
@@ -18,9 +19,11 @@ class EmbeddedModel:
 
     name = "embedded"
 
-    def __init__(self, device: str = "cpu", tiny: TinyModel | None = None):
+    def __init__(self, compute: Compute | None = None, tiny: TinyModel | None = None):
+        """compute: in float32 on the CPU, unless said otherwise; its weights are float32 everywhere."""
         self.tiny = TinyModel.load() if tiny is None else tiny
-        self.denoiser = DiffusersDenoiser(self.tiny.transformer.to(device), build_scheduler())
+        device, bf16 = (compute.device, compute.bf16) if compute else (torch.device("cpu"), False)
+        self.denoiser = DiffusersDenoiser(self.tiny.transformer.to(device), build_scheduler(), bf16=bf16)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
         return {"encoder_hidden_states": self.tiny.text.encode(prompts).to(self.denoiser.device)}

@@ -76,14 +76,25 @@ class CogVideoX(Family):
     def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
         latents = args[0] if args else kwargs["hidden_states"]
         _, time, _, height, width = latents.shape  # this family puts frames before channels
-        return spec.grid((time, height, width))
+        return spec.whole_grid((time, height, width))
 
     def call(
         self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
     ) -> torch.Tensor:
+        # 1.5 joins two latent frames to a token. Odd counts are padded with a copy of the first, as its trainer does.
+        extra = -x_t.shape[2] % (transformer.config.patch_size_t or 1)
+        x_t = torch.cat([x_t[:, :, :1].expand(-1, -1, extra, -1, -1), x_t], dim=2) if extra else x_t
         rotary = cogvideox_rotary(transformer, x_t.shape[2:], x_t.device)
         out = transformer(x_t.transpose(1, 2), timestep=t, image_rotary_emb=rotary, return_dict=False, **cond)[0]
-        return out.transpose(1, 2)
+        return out.transpose(1, 2)[:, :, extra:]
+
+    def schedule(self, spec: DiTSpec, own: Any, steps: int, shape: torch.Size, device: torch.device) -> Any:
+        """DDIM, as the paper samples, on the folder's own noise schedule."""
+        from diffusers import CogVideoXDDIMScheduler
+
+        scheduler = CogVideoXDDIMScheduler.from_config(own.config)
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
         if spec.layout != "diffusers":

@@ -66,7 +66,7 @@ class Family:
 
     def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
         """Token grid (T, H, W) of one call `transformer(*args, **kwargs)` of the diffusers transformer."""
-        return spec.grid((args[0] if args else kwargs["hidden_states"]).shape)
+        return spec.whole_grid((args[0] if args else kwargs["hidden_states"]).shape)
 
     def call(
         self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
@@ -88,6 +88,26 @@ class Family:
         """Prompts as the transformer takes them, encoded with the arguments that the pipeline itself uses."""
         text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)
         return {"encoder_hidden_states": text}
+
+    def transformer_of(self, pipe: Any) -> nn.Module:
+        """What a loaded pipeline denoises with."""
+        return pipe.transformer
+
+    def schedule(self, spec: DiTSpec, own: Any, steps: int, shape: torch.Size, device: torch.device) -> Any:
+        """A fresh scheduler of diffusers with the times at which the pipeline calls the model.
+
+        own: the scheduler of the model's folder; None takes Euler at the shift of the spec. shape: of the latents.
+        """
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        own = FlowMatchEulerDiscreteScheduler(shift=spec.defaults.shift) if own is None else own
+        scheduler = type(own).from_config(own.config)
+        scheduler.set_timesteps(**self.times(scheduler, steps, spec.grid(shape)), device=device)
+        return scheduler
+
+    def times(self, scheduler: Any, steps: int, grid: tuple[int, int, int]) -> dict[str, Any]:
+        """What the pipeline says to its scheduler of the times of the steps."""
+        return {"num_inference_steps": steps}
 
     def latent_statistics(self, vae: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, deviation) by channel, or one for all, of the VAE's latents; the model takes them normalised."""

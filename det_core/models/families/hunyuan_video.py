@@ -178,6 +178,9 @@ class HunyuanVideo(Family):
         axes = placing.axes(starts(rope.rope_dim), rope.rope_dim, RotaryTable(rope.theta, torch.float32))
         return [(rope, partial(placed_rotary, rope.forward, placing, axes))]
 
+    def times(self, scheduler: Any, steps: int, grid: tuple[int, int, int]) -> dict[str, Any]:
+        return {"sigmas": [1 - i / steps for i in range(steps)]}
+
     def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
         text, pooled, mask = pipe.encode_prompt(prompt=prompts, device=device)
         return {"encoder_hidden_states": text, "pooled_projections": pooled, "encoder_attention_mask": mask}

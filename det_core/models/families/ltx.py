@@ -5,6 +5,7 @@ The paper has no LTX experiment: the training values are those it uses for CogVi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,14 @@ class LTX(Family):
             **cond,
         )[0]
         return out.transpose(1, 2).unflatten(2, (frames, height, width))
+
+    def times(self, scheduler: Any, steps: int, grid: tuple[int, int, int]) -> dict[str, Any]:
+        """Evenly spaced sigmas, then shifted by the number of tokens where the scheduler shifts dynamically."""
+        config = scheduler.config
+        fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        mu = low + (high - low) * (math.prod(grid) - fewest) / (most - fewest)
+        return {"sigmas": [1 - i / steps for i in range(steps)], "mu": mu}
 
     def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
         text, mask, _, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device)

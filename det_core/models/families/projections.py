@@ -6,6 +6,7 @@ is then a range of that layer's outputs. Its single-stream blocks have no attent
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from torch import nn
@@ -58,10 +59,10 @@ def projections(spec: DiTSpec, layout: Layout | None = None) -> dict[tuple[int, 
     own = ("diffusers", "native").index(spec.layout)
     found = {}
     for block, tap in enumerate(spec.taps):
-        stack, number = tap.input.split(".")[:2]
+        expert, stack, number = re.match(r"(.*?)(\w+)\.(\d+)\.", tap.input).groups()
         pair = next(pair for pair in spec.family.stacks if pair[own].name == stack)
         for kind, (path, part, parts) in pair[side].layers.items():
-            found[block, kind] = Projection(f"{pair[side].name}.{number}.{path}", part * spec.dim, parts)
+            found[block, kind] = Projection(f"{expert}{pair[side].name}.{number}.{path}", part * spec.dim, parts)
     return found
 
 

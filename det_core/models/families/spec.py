@@ -89,6 +89,7 @@ class DiTSpec:
     defaults: Defaults
     attention: Where = "all"  # where the video's tokens stand in a block's q and k
     embedded_guidance: bool = False  # is told its guidance instead of being run twice for it
+    boundary: float | None = None  # two experts, their blocks alternate in `taps`: time from which the first acts
     caution: str | None = None  # known trouble, for the user to read before training
 
     @property
@@ -109,6 +110,17 @@ class DiTSpec:
     def grid(self, latent_shape: torch.Size | tuple[int, ...]) -> tuple[int, int, int]:
         """Token grid (T, H, W) of latents (B, C, T, H, W); a cell that fills part of a patch counts as a patch."""
         return tuple(math.ceil(size / patch) for size, patch in zip(latent_shape[-3:], self.patch, strict=True))
+
+    def whole_grid(self, latent_shape: torch.Size | tuple[int, ...]) -> tuple[int, int, int]:
+        """`grid` for diffusers' models, which drop what does not fill a patch. Raises: ValueError if there is any."""
+        sizes = tuple(latent_shape[-3:])
+        if any(size % patch for size, patch in zip(sizes, self.patch, strict=True)):
+            raise ValueError(
+                f"latents of {'x'.join(map(str, sizes))} cells do not divide into {self.name}'s patches of "
+                f"{'x'.join(map(str, self.patch))}: use a height and width that are multiples of "
+                f"{self.patch[1] * self.spatial_compression} pixels"
+            )
+        return self.grid(sizes)
 
     def describe(self) -> str:
         """The model in an error message: name, blocks, width."""

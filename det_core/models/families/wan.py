@@ -5,6 +5,7 @@ The paper has no Wan experiment: the training values are those it uses for CogVi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,40 @@ RULES = (
 )
 
 
+EXPERTS = ("high", "low")
+
+
+class Experts(nn.Module):
+    """The two transformers of Wan 2.2 A14B as one: `high` acts at times from `boundary` (0 to 1000) on, `low` below.
+
+    Called as either of them; a batch may hold times of both.
+    """
+
+    def __init__(self, high: nn.Module, low: nn.Module, boundary: float):
+        super().__init__()
+        self.high, self.low, self.boundary = high, low, boundary
+
+    @property
+    def config(self) -> Any:
+        return self.high.config
+
+    def forward(
+        self, hidden_states: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor]:
+        out = torch.empty_like(hidden_states)
+        noisy = timestep >= self.boundary
+        for expert, chosen in ((self.high, noisy), (self.low, ~noisy)):
+            if len(rows := chosen.nonzero().flatten()):
+                inputs = (hidden_states[rows], timestep[rows], encoder_hidden_states[rows])
+                out = out.index_copy(0, rows, expert(*inputs, **kwargs)[0].to(out.dtype))
+        return (out,)
+
+
+def experts_of(transformer: nn.Module) -> tuple[nn.Module, ...]:
+    """The transformers that a Wan consists of: one, or two."""
+    return (transformer.high, transformer.low) if isinstance(transformer, Experts) else (transformer,)
+
+
 class Wan(Family):
     name = "wan"
     title = "Wan"
@@ -73,7 +108,14 @@ class Wan(Family):
     costs = Costs(13.6, 5.9, 3.0, 13.9, 0, 0)
     half_costs = Costs(19.7, 7.9, 3.0, 21.0, 30.0, 1.0)
 
+    def layout_of(self, model: nn.Module) -> Layout | None:
+        return "diffusers" if isinstance(model, Experts) else super().layout_of(model)
+
     def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        if isinstance(model, Experts):
+            one = self.bind(model.high, layout)
+            pairs = [[replace(t, input=f"{e}.{t.input}", output=f"{e}.{t.output}") for e in EXPERTS] for t in one.taps]
+            return replace(one, taps=tuple(tap for pair in pairs for tap in pair), boundary=model.boundary)
         if layout == "diffusers":
             config = model.config
             dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
@@ -99,16 +141,27 @@ class Wan(Family):
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
         if spec.layout != "diffusers":
             return super().place(transformer, spec, placing)
-        rope = transformer.rope
-        widths = (rope.t_dim, rope.h_dim, rope.w_dim)
+        ropes = [expert.rope for expert in experts_of(transformer)]
+        widths = (ropes[0].t_dim, ropes[0].h_dim, ropes[0].w_dim)
         axes = placing.axes(starts(widths), widths, RotaryTable(10000.0, torch.float64))
-        return [(rope, partial(placed_rotary, rope.forward, placing, axes))]
+        return [(rope, partial(placed_rotary, rope.forward, placing, axes)) for rope in ropes]
+
+    def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
+        # The pipeline's own length, longer than that of its encode_prompt: there is no mask, so padding counts.
+        text, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, device=device, max_sequence_length=512)
+        return {"encoder_hidden_states": text}
+
+    def transformer_of(self, pipe: Any) -> nn.Module:
+        second = getattr(pipe, "transformer_2", None)
+        boundary = 1000 * (pipe.config.boundary_ratio or 0)
+        return pipe.transformer if second is None else Experts(pipe.transformer, second, boundary)
 
     def latent_statistics(self, vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
 
     def mlp_ratio(self, transformer: nn.Module, spec: DiTSpec) -> float:
-        linears = [part for part in unwrapped(transformer).blocks[0].ffn.modules() if hasattr(part, "out_features")]
+        ffn = experts_of(unwrapped(transformer))[0].blocks[0].ffn
+        linears = [part for part in ffn.modules() if hasattr(part, "out_features")]
         return linears[0].out_features / spec.dim
 
 
