@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...det_core.models.families import DiTSpec
-from ...det_core.models.families.positions import of_tokens
+from ...det_core.models.families.placing import of_tokens
 from ...det_core.models.overriding import overridden
 from .cogvideox import AddSincos, sincos_table
 
