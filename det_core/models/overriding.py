@@ -1,4 +1,4 @@
-"""Override the forward of modules for the length of a `with` block."""
+"""Override methods of modules for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def overridden(pairs: Iterable[tuple[nn.Module, Forward]]) -> Iterator[None]:
         for module, own in reversed(earlier):
             module.__dict__.pop("forward", None)
             module.__dict__.update(own)
+
+
+@contextmanager
+def replaced(module: nn.Module, name: str, method: Callable) -> Iterator[None]:
+    """Give one instance another method for the length of the context."""
+    own = module.__dict__.get(name)
+    setattr(module, name, method)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(module, name)
+        else:
+            setattr(module, name, own)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import comfy.model_sampling
 import torch
 
-BASE_HEIGHT, BASE_WIDTH = 60, 90  # latent size that CogVideoX 1.0 was trained at (480 x 720 pixels)
+from ...det_core.models.families.cogvideox_tables import AddSincos, CropRotary
+
 SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
 # Zero terminal SNR means an infinite first sigma S. Any finite S = alpha^-1/2 makes two errors in the first Euler step,
 # to a sigma s, here in units of the latents: a share s/S of the picture is missing, an error of 1/S once the noise of
@@ -60,81 +61,6 @@ class CogVideoXSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])  # shifted to end at zero, scaled to begin as before
         alpha = root.square().clamp(min=TERMINAL_ALPHA)
         self.set_sigmas(((1 - alpha) / alpha).sqrt())
-
-
-def _frequencies(dim: int, positions: torch.Tensor) -> torch.Tensor:
-    """Angles (len(positions), dim / 2) of base 10000, in float64."""
-    exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
-    return torch.outer(positions.double(), 10000.0**-exponent)
-
-
-class CropRotary:
-    """Rotary table of CogVideoX 1.0: the grid is resized into the 30 x 45 base grid and its positions are read there.
-
-    Called as the model's own method: (h, w, t, device) -> (cos, sin), each (t*h*w, head width), pairs interleaved.
-    """
-
-    def __init__(self, head_width: int, patch: int):
-        self.head_width = head_width
-        self.base = (BASE_HEIGHT // patch, BASE_WIDTH // patch)
-
-    def _axes(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First and last-plus-one position on the base grid, for height and for width."""
-        base_h, base_w = self.base
-        tall = h / w > base_h / base_w
-        height = base_h if tall else round(base_w / w * h)
-        width = round(base_h / h * w) if tall else base_w
-        top, left = round((base_h - height) / 2), round((base_w - width) / 2)
-        return (top, top + height), (left, left + width)
-
-    def __call__(self, h: int, w: int, t: int, device=None) -> tuple[torch.Tensor, torch.Tensor]:
-        d = self.head_width
-        (top, bottom), (left, right) = self._axes(h, w)
-        axes = (
-            (d // 4, torch.arange(t, dtype=torch.float32, device=device)),
-            (d // 8 * 3, torch.linspace(top, bottom * (h - 1) / h, h, dtype=torch.float32, device=device)),
-            (d // 8 * 3, torch.linspace(left, right * (w - 1) / w, w, dtype=torch.float32, device=device)),
-        )
-        angles = [_frequencies(dim, positions).repeat_interleave(2, dim=1) for dim, positions in axes]
-        shape = (t, h, w, -1)
-        table = torch.cat(
-            [
-                angles[0][:, None, None].expand(shape),
-                angles[1][None, :, None].expand(shape),
-                angles[2][None, None].expand(shape),
-            ],
-            dim=-1,
-        ).reshape(t * h * w, d)
-        return table.cos().float(), table.sin().float()
-
-
-def sincos_table(dim: int, grid: tuple[int, int, int], spatial_scale: float, device=None) -> torch.Tensor:
-    """Absolute positions of the 2B class, (T*H*W, dim) float32: a quarter of the width for time, the rest for space."""
-
-    def axis(width: int, positions: torch.Tensor) -> torch.Tensor:
-        angles = _frequencies(width, positions)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-    t, h, w = grid
-    spatial = dim // 4 * 3
-    times = axis(dim - spatial, torch.arange(t, device=device))
-    rows = axis(spatial // 2, torch.arange(h, device=device) / spatial_scale)
-    columns = axis(spatial // 2, torch.arange(w, device=device) / spatial_scale)
-    shape = (t, h, w, -1)
-    table = [times[:, None, None].expand(shape), columns[None, None].expand(shape), rows[None, :, None].expand(shape)]
-    return torch.cat(table, dim=-1).reshape(t * h * w, dim).float()
-
-
-class AddSincos:
-    """Forward hook of the patch embedding: adds the table to the video tokens, for whatever size the call has."""
-
-    def __call__(self, module, args, output: torch.Tensor) -> torch.Tensor:
-        text, latents = args  # (B, L, width), (B, T, C, H, W)
-        frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
-        grid = (frames, height // module.patch_size, width // module.patch_size)
-        table = sincos_table(module.dim, grid, module.spatial_interpolation_scale, output.device)
-        length = text.shape[1]
-        return torch.cat([output[:, :length], output[:, length:] + table.to(output.dtype)], dim=1)
 
 
 def _check_learned_size(module, args) -> None:

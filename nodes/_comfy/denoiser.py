@@ -16,7 +16,7 @@ from torch import nn
 
 from ...det_core.adapter.attach import tapped
 from ...det_core.models.families import DiTSpec, unwrapped
-from .positions import Positions, native_positions
+from ...det_core.models.families.positions import Positions, native_positions
 
 
 class ComfyDenoiser:

@@ -124,7 +124,7 @@ def test_positions_are_those_of_diffusers(both):
 
 
 def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
-    from det_pack.nodes._comfy.positions import native_positions
+    from det_pack.det_core.models.families.positions import native_positions
 
     picked = [1, 4, 7]
     both = Both(pack, tmp_path / "cogvideox", "cogvideox")
@@ -156,8 +156,8 @@ def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
 
 
 def test_other_models_are_refused(pack, tmp_path):
+    from det_pack.det_core.models.families.positions import native_positions
     from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.positions import native_positions
 
     patcher = load(pack, tmp_path, "ltx", transformer("ltx"))
     spec, dit = model_spec(patcher), patcher.model.diffusion_model

@@ -7,7 +7,8 @@ The training and sampling values are the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
-from ..overriding import Forward
+from ..overriding import Forward, replaced
+from .cogvideox_tables import PlacedRotary, placed_sincos, resize_crop_region, rotary_widths
 from .family import Costs, Family
 from .placing import Placing, RotaryTable, starts
 from .projections import Stack
@@ -97,19 +99,30 @@ class CogVideoX(Family):
         return scheduler
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
-        if spec.layout != "diffusers":
-            return super().place(transformer, spec, placing)
         config, embed = transformer.config, transformer.patch_embed
         if not config.use_rotary_positional_embeddings:
             return [(embed, PlacedEmbedding(embed, placing))]
         if embed.use_learned_positional_embeddings:
             raise ValueError("this CogVideoX has learned positions, which cannot be set: use a text-to-video model")
-        width = config.attention_head_dim
-        widths = (width // 4, width // 8 * 3, width // 8 * 3)
-        axes = placing.axes(starts(widths), widths, RotaryTable(10000.0, torch.float32))
-        if config.patch_size_t is None:  # rows and columns are stretched by the model itself
-            axes = {axis: tables for axis, tables in axes.items() if axis == 0}
+        widths = rotary_widths(config.attention_head_dim)
+        axes = placing.axes(rotary_starts(widths, config), widths, RotaryTable(10000.0, torch.float32))
         return [(transformer, partial(_placed_call, transformer.forward, placing, axes))]
+
+    @contextmanager
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> Iterator[dict]:
+        if dit.use_rotary_positional_embeddings and not dit.patch_embed.use_learned_positional_embeddings:
+            widths = rotary_widths(dit.attention_head_dim)
+            rotary = PlacedRotary(dit._get_rotary_emb, rotary_starts(widths, dit), widths, placing)
+            with replaced(dit, "_get_rotary_emb", rotary):
+                yield {}
+        else:
+            with placed_sincos(dit.patch_embed, placing):
+                yield {}
+
+
+def rotary_starts(widths: tuple[int, int, int], sizes: Any) -> list[int]:
+    """First channels of the axes that can be placed: version 1.0 stretches rows and columns itself, 1.5 does not."""
+    return starts(widths) if sizes.patch_size_t else starts(widths)[:1]
 
 
 def _placed_call(forward: Forward, placing: Placing, axes: dict, *args, image_rotary_emb, **kwargs):
@@ -176,18 +189,6 @@ def cogvideox_rotary(
         max_size=(base_height, base_width),
         device=device,
     )
-
-
-def resize_crop_region(grid: tuple[int, int], base: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The centred region ((top, left), (bottom, right)) of the `base` grid that `grid` fills when fitted into it; both
-    are (height, width) in tokens."""
-    (height, width), (base_height, base_width) = grid, base
-    if height / width > base_height / base_width:
-        fitted_height, fitted_width = base_height, round(base_height / height * width)
-    else:
-        fitted_height, fitted_width = round(base_width / width * height), base_width
-    top, left = round((base_height - fitted_height) / 2), round((base_width - fitted_width) / 2)
-    return (top, left), (top + fitted_height, left + fitted_width)
 
 
 COGVIDEOX = CogVideoX()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,14 @@ class Family:
         Raises: ValueError if the model's positions cannot be set.
         """
         raise ValueError(
-            f"the token positions of {self.name} ({spec.layout} layout) cannot be set: train on all frames at full size"
+            f"the token positions of {self.name} in diffusers cannot be set: train on all frames at full size"
+        )
+
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> AbstractContextManager[dict]:
+        """Inside, a native model's tokens stand where `placing` says; gives the `transformer_options` that calls must
+        have for it. Raises: as `place`."""
+        raise ValueError(
+            f"the token positions of {self.name} cannot be set in ComfyUI: train on all frames at full size"
         )
 
     def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:

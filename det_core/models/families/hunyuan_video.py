@@ -10,7 +10,8 @@ single-stream blocks dropped. The flow shift of 7 is the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
-from ..overriding import Forward
+from ..overriding import Forward, replaced
 from .family import Costs, Family
 from .keys import Fused, fuse, split
 from .placing import Placing, RotaryTable, placed_rotary, starts
@@ -172,11 +173,14 @@ class HunyuanVideo(Family):
         return transformer(x_t, timestep=t, return_dict=False, **extra, **cond)[0]
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
-        if spec.layout != "diffusers":
-            return super().place(transformer, spec, placing)
         rope = transformer.rope
         axes = placing.axes(starts(rope.rope_dim), rope.rope_dim, RotaryTable(rope.theta, torch.float32))
         return [(rope, partial(placed_rotary, rope.forward, placing, axes))]
+
+    @contextmanager
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> Iterator[dict]:
+        with replaced(dit, "img_ids", partial(_placed_ids, dit.img_ids, spec, placing)):
+            yield {}
 
     def times(self, scheduler: Any, steps: int, grid: tuple[int, int, int]) -> dict[str, Any]:
         return {"sigmas": [1 - i / steps for i in range(steps)]}
@@ -190,6 +194,17 @@ class HunyuanVideo(Family):
 
     def to_diffusers(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return super().to_diffusers(split(_swap_final_halves(state_dict), FUSED))
+
+
+def _placed_ids(own: Forward, spec: DiTSpec, placing: Placing, x: torch.Tensor) -> torch.Tensor:
+    """A native model's (time, row, column) of each video token (B, tokens, 3), with some of the axes placed."""
+    placing.meet(spec.grid(x.shape))
+    ids = own(x).unflatten(1, placing.grid)
+    for axis, at in placing.tokens.items():
+        shape = [1, 1, 1]
+        shape[axis] = len(at)
+        ids[..., axis] = at.reshape(shape).to(ids)
+    return ids.flatten(1, 3)
 
 
 def _swap_final_halves(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

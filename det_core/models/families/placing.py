@@ -29,6 +29,11 @@ class Placing:
         self.meet(self.spec.family.call_grid(self.spec, args, kwargs))
         return inner(*args, **kwargs)
 
+    def sized(self, inner: Callable, x: torch.Tensor, *args, **kwargs):
+        """The same for a native model, which takes latents (B, C, T, H, W) first."""
+        self.meet(self.spec.grid(x.shape))
+        return inner(x, *args, **kwargs)
+
     def meet(self, grid: tuple[int, int, int]) -> None:
         """Take this token grid for that of the call in progress. Raises: ValueError if it has another size."""
         self.grid = tuple(grid)
@@ -39,8 +44,10 @@ class Placing:
                 )
 
     def axes(self, firsts: Sequence[int], widths: Sequence[int], table: Table) -> dict[int, tuple[int, Sequence]]:
-        """axis -> (first channel, tables): the new channels of each axis that is placed."""
-        return {axis: (firsts[axis], table(widths[axis], at)) for axis, at in self.tokens.items()}
+        """axis -> (first channel, tables): the new channels of each axis that is placed; `firsts` may leave the last
+        axes out, which then stay as they are."""
+        placed = ((axis, at) for axis, at in self.tokens.items() if axis < len(firsts))
+        return {axis: (firsts[axis], table(widths[axis], at)) for axis, at in placed}
 
     def put(self, table: torch.Tensor, axes: dict[int, tuple[int, Sequence]], index: int = 0) -> torch.Tensor:
         """`table` (..., T*H*W, ..., D), time-major, with the channels of `axes` replaced by their `index`th table."""

@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from ..overriding import overridden
-from . import spec_for, unwrapped
+from . import DiTSpec, spec_for, unwrapped
 from .placing import Placing
 
 Positions = Sequence[float] | None
@@ -31,12 +31,31 @@ def token_positions(
     """
     transformer = unwrapped(transformer)
     spec = spec_for(transformer)
-    wanted = {axis: p for axis, p in enumerate((times, rows, columns)) if p is not None}
-    if not wanted:
+    placing = _placing(spec, times, rows, columns)
+    if placing is None:
         yield
         return
-    placing = Placing(spec, wanted)
+    if spec.layout != "diffusers":
+        raise ValueError(f"{type(transformer).__name__} is no diffusers transformer: use `native_positions`")
     overrides = dict(spec.family.place(transformer, spec, placing))
     inner = overrides.pop(transformer, transformer.forward)
     with overridden([(transformer, partial(placing.checked, inner)), *overrides.items()]):
         yield
+
+
+@contextmanager
+def native_positions(
+    dit: nn.Module, spec: DiTSpec, times: Positions = None, rows: Positions = None, columns: Positions = None
+) -> Iterator[dict]:
+    """`token_positions` for a native (ComfyUI) model; gives the `transformer_options` that its calls must have."""
+    placing = _placing(spec, times, rows, columns)
+    if placing is None:
+        yield {}
+        return
+    with spec.family.place_native(dit, spec, placing) as options:
+        yield options
+
+
+def _placing(spec: DiTSpec, *positions: Positions) -> Placing | None:
+    wanted = {axis: at for axis, at in enumerate(positions) if at is not None}
+    return Placing(spec, wanted) if wanted else None

@@ -5,6 +5,8 @@ The paper has no Wan experiment: the training values are those it uses for CogVi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
-from ..overriding import Forward
+from ..overriding import Forward, overridden
 from .family import Costs, Family
 from .placing import Placing, RotaryTable, placed_rotary, starts
 from .projections import Stack
@@ -139,12 +141,18 @@ class Wan(Family):
         )
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
-        if spec.layout != "diffusers":
-            return super().place(transformer, spec, placing)
         ropes = [expert.rope for expert in experts_of(transformer)]
         widths = (ropes[0].t_dim, ropes[0].h_dim, ropes[0].w_dim)
         axes = placing.axes(starts(widths), widths, RotaryTable(10000.0, torch.float64))
         return [(rope, partial(placed_rotary, rope.forward, placing, axes)) for rope in ropes]
+
+    @contextmanager
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> Iterator[dict]:
+        """Evenly spaced positions go through the core's `rope_options`; uneven ones take the place of token numbers."""
+        even = all(_is_even(at) for at in placing.tokens.values())
+        uneven = [] if even else [(dit.rope_embedder, partial(_looked_up, dit.rope_embedder.forward, placing))]
+        with overridden([(dit, partial(placing.sized, dit.forward)), *uneven]):
+            yield {"rope_options": _rope_options(placing)} if even else {}
 
     def encode_prompts(self, pipe: Any, prompts: list[str], device: torch.device) -> dict[str, torch.Tensor]:
         # The pipeline's own length, longer than that of its encode_prompt: there is no mask, so padding counts.
@@ -163,6 +171,27 @@ class Wan(Family):
         ffn = experts_of(unwrapped(transformer))[0].blocks[0].ffn
         linears = [part for part in ffn.modules() if hasattr(part, "out_features")]
         return linears[0].out_features / spec.dim
+
+
+def _is_even(at: torch.Tensor) -> bool:
+    return len(at) < 3 or bool((at.diff() - at.diff()[0]).abs().max() < 1e-9)
+
+
+def _rope_options(placing: Placing) -> dict[str, float]:
+    """The core's scale and shift of each axis, for evenly spaced positions."""
+    options = {}
+    for axis, at in placing.tokens.items():
+        step = at[1] - at[0] if len(at) > 1 else torch.ones(())
+        options |= {f"scale_{'tyx'[axis]}": step.item(), f"shift_{'tyx'[axis]}": at[0].item()}
+    return options
+
+
+def _looked_up(embed: Forward, placing: Placing, ids: torch.Tensor) -> torch.Tensor:
+    """The rotary embedding of token numbers 0, 1, 2, ... (B, tokens, 3) with the place of each number in its stead."""
+    ids = ids.clone()
+    for axis, at in placing.tokens.items():
+        ids[..., axis] = at.to(ids)[ids[..., axis].round().long()]
+    return embed(ids)
 
 
 WAN = Wan()
