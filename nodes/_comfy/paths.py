@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 import folder_paths
 
+from ...det_core.files import check_name, is_hidden
+
 ADAPTERS = "det_adapters"
 STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
 DIFFUSERS_PREFIX = "diffusers/"
-_FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\\]')
 
 
 def register_folders() -> None:
@@ -27,7 +27,8 @@ def register_folders() -> None:
 def adapter_names() -> list[str]:
     """The adapters that the loader offers, newest files included."""
     folder_paths.filename_list_cache.pop(ADAPTERS, None)
-    return [name for name in folder_paths.get_filename_list(ADAPTERS) if not name.endswith(STATE_SUFFIX)]
+    listed = folder_paths.get_filename_list(ADAPTERS)
+    return [name for name in listed if not name.endswith(STATE_SUFFIX) and not is_hidden(name)]
 
 
 def adapter_path(name: str) -> Path:
@@ -41,15 +42,11 @@ def adapter_path(name: str) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """`name` if it is a plain file name, possibly in sub-folders of its own; otherwise ValueError."""
-    clean = name.strip().removesuffix(".safetensors")
-    parts = clean.split("/")
-    if not clean or _FORBIDDEN.search(clean) or any(part in ("", ".", "..") or part != part.strip() for part in parts):
-        raise ValueError(
-            f"{name!r} is not a name for a file in models/{ADAPTERS}: use letters, digits, - and _, "
-            "with / for a sub-folder; no drive, no leading /, no .."
-        )
-    return clean
+    """`name` if a file of models/det_adapters can be called that; otherwise ValueError, see `check_name`."""
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{error} of models/{ADAPTERS}") from None
 
 
 def name_is_safe(name: str) -> bool | str:

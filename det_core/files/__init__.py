@@ -1,0 +1,32 @@
+"""Files of the project: written whole or not at all, read within bounds, and named so that every system takes them."""
+
+from .names import check_name, is_hidden
+from .reading import (
+    array_names,
+    checked_json,
+    is_plain,
+    open_tensors,
+    read_arrays,
+    read_metadata,
+    read_pickled,
+    read_tensors,
+)
+from .writing import atomic_write, check_writable, remove_leftovers, write_json, write_tensors
+
+__all__ = [
+    "array_names",
+    "atomic_write",
+    "check_name",
+    "check_writable",
+    "checked_json",
+    "is_hidden",
+    "is_plain",
+    "open_tensors",
+    "read_arrays",
+    "read_metadata",
+    "read_pickled",
+    "read_tensors",
+    "remove_leftovers",
+    "write_json",
+    "write_tensors",
+]
