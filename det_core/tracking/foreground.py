@@ -11,19 +11,21 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
+from ..media.video import as_uint8
+from .camera import EXPLAINED_PX, GRID_PX, TRUST_PX, grid_points, homography, projected
+from .trackers.chain import working_size
+from .trackers.dis import FlowEngine, follow, grey_pictures
 from .tracks import REFERENCE_DIAGONAL_PX
 
 logger = logging.getLogger(__name__)
 
 FRAMES = 9  # looked at
-GRID_PX = 12  # lengths are px of the working picture, whose short side is 480
-HORIZONS = (1, 2, 4, 8)  # frames to look ahead: the first at which something has clearly moved
+HORIZONS = (1, 2, 4, 8)  # frames to look ahead: the first at which something has clearly moved; px as in camera.py
 MOVED_PX = 2.0  # ... which is so when the 99th percentile of the residual reaches this
-CAMERA_PX = 2.0  # a point that fits the camera's homography this well is explained by it
-TRUST_PX = 2.0  # forward-backward error up to which a point may vote for the camera
 SMALLEST_PART = 0.15  # of the largest one: smaller moving parts are dropped
 SURE_SHARE = 0.5  # of the moving cells, those that move most may be certain to be subject
 UNLIKE_LEVELS = 24  # of 255: a pixel that differs more from the background is not background
@@ -39,102 +41,79 @@ def foreground_mask(frames: torch.Tensor) -> torch.Tensor:
 
     Args: frames (T, H, W, 3) RGB, uint8 or float in [0, 1]; the first 9 are looked at.
     Returns: (H, W) bool.
-    Raises: ValueError if there is one frame only, or OpenCV is not installed: give a mask then.
+    Raises: ValueError if there is one frame only: give a mask then.
     """
+    mask, doubt = found_subject(frames)
+    if doubt:
+        logger.warning("%s; better give a mask", doubt)
+    return mask
+
+
+def found_subject(frames: torch.Tensor) -> tuple[torch.Tensor, str]:
+    """`foreground_mask`, and what makes it a guess instead of a warning, "" where nothing does."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
         raise ValueError(
             "finding the subject needs a video (frames, height, width, 3) of 2 frames or more, "
             f"got {tuple(frames.shape)}: give a mask"
         )
-    try:
-        import cv2
-    except ImportError as error:
-        raise ValueError(
-            "finding the subject without a mask needs OpenCV: give a mask, or install opencv-python-headless"
-        ) from error
-    from ..media.video import as_uint8
-    from .trackers.chain import working_size
-
     frames = as_uint8(frames[:FRAMES]).cpu()
     height, width = frames.shape[1:3]
     size = working_size(height, width)
     motion = _against_camera(frames, size)
     moving = _moving_cells(motion.residual)
     if not moving.any():
-        logger.warning(
-            "nothing stands out from the camera's motion: the whole picture is the subject; better give a mask"
-        )
-        return torch.ones(height, width, dtype=torch.bool)
+        all_of_it = "nothing stands out from the camera's motion: the whole picture is the subject"
+        return torch.ones(height, width, dtype=torch.bool), "; ".join(filter(None, (motion.doubt, all_of_it)))
     half = (size[1] // 2, size[0] // 2)
     pictures = [cv2.resize(np.ascontiguousarray(f.numpy()), half, interpolation=cv2.INTER_AREA) for f in frames]
     unlike = _unlike_background(pictures, motion.cameras)
     outline = _outline(pictures[0], _evidence(moving, motion.residual, unlike))
-    return torch.from_numpy(cv2.resize(outline, (width, height), interpolation=cv2.INTER_LINEAR) > 127)
+    mask = torch.from_numpy(cv2.resize(outline, (width, height), interpolation=cv2.INTER_LINEAR) > 127)
+    return mask, motion.doubt
 
 
 @dataclass(frozen=True)
 class _Motion:
     """residual: (rows, columns) px, how far grid points end from where the camera would have taken them.
-    cameras: a homography from the first frame to each later one, px of the working picture."""
+    cameras: a homography from the first frame to each later one, px of the working picture.
+    doubt: why this is not to be trusted, or ""."""
 
     residual: np.ndarray
     cameras: list[np.ndarray]
+    doubt: str
 
 
 def _against_camera(frames: torch.Tensor, size: tuple[int, int]) -> _Motion:
-    from .trackers.dis import FlowEngine, follow, grey_pictures
-
     pictures, flow = grey_pictures(frames, size), FlowEngine()
     unit = math.hypot(*size) / REFERENCE_DIAGONAL_PX
-    ys, xs = (torch.arange(GRID_PX / 2, side, GRID_PX) for side in size)
-    start = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 2)
+    start = grid_points(size)
     now, spent, cameras, residuals = start, torch.zeros(len(start)), [], []
     for here, there in zip(pictures[:-1], pictures[1:], strict=True):
         now, error = follow(flow(here, there), flow(there, here), now)
         spent = spent + error
-        camera = _homography(start.numpy(), now.numpy(), (spent <= TRUST_PX * unit).numpy(), CAMERA_PX * unit)
+        camera = homography(start.numpy(), now.numpy(), (spent <= TRUST_PX * unit).numpy(), EXPLAINED_PX * unit)
         cameras.append(camera)
-        residuals.append(np.linalg.norm(now.numpy() - _projected(start.numpy(), camera), axis=1).astype(np.float32))
+        residuals.append(np.linalg.norm(now.numpy() - projected(start.numpy(), camera), axis=1).astype(np.float32))
     reach = {k: float(np.percentile(residuals[k - 1], 99)) / unit for k in HORIZONS if k <= len(residuals)}
     horizon = next((k for k, px in reach.items() if px >= MOVED_PX), max(reach, key=reach.get))
     residual = residuals[horizon - 1]
-    explained = float((residual <= CAMERA_PX * unit).mean())
+    explained = float((residual <= EXPLAINED_PX * unit).mean())
+    doubt = ""
     if reach[horizon] < MOVED_PX:
-        logger.warning(
-            "almost nothing moves against the camera in the first %d frames (%.1f px at most): the mask found there "
-            "is a guess; better give one",
-            len(frames),
-            reach[horizon],
+        doubt = (
+            f"almost nothing moves against the camera in the first {len(frames)} frames ({reach[horizon]:.1f} px at "
+            "most): the mask found there is a guess"
         )
     elif explained < 0.5:
-        logger.warning(
-            "the camera's motion explains only %.0f%% of the picture (a large subject, a deep scene, blur, or no "
-            "texture): the mask found is a guess; better give one",
-            100 * explained,
+        doubt = (
+            f"the camera's motion explains only {explained:.0%} of the picture (a large subject, a deep scene, blur, "
+            "or no texture): the mask found is a guess"
         )
-    return _Motion(residual.reshape(len(ys), len(xs)), cameras)
-
-
-def _homography(start: np.ndarray, now: np.ndarray, trusted: np.ndarray, tolerance: float) -> np.ndarray:
-    """(3, 3) that most trusted points (P, 2) follow; the identity where there is none."""
-    import cv2
-
-    if trusted.sum() < 8:
-        trusted = np.ones(len(start), bool)
-    found, _ = cv2.findHomography(start[trusted], now[trusted], cv2.USAC_MAGSAC, tolerance)
-    return np.eye(3) if found is None else found
-
-
-def _projected(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
-    import cv2
-
-    return cv2.perspectiveTransform(points[None].astype(np.float64), homography)[0]
+    return _Motion(residual.reshape(-1, len(range(GRID_PX // 2, size[1], GRID_PX))), cameras, doubt)
 
 
 def _moving_cells(residual: np.ndarray) -> np.ndarray:
     """Grid points (rows, columns) bool that the camera does not explain: Otsu's threshold, without specks."""
-    import cv2
-
     top = np.percentile(residual, 99)
     if top <= 0:
         return np.zeros_like(residual, bool)
@@ -145,8 +124,6 @@ def _moving_cells(residual: np.ndarray) -> np.ndarray:
 
 def _large_parts(mask: np.ndarray, touching: np.ndarray | None = None) -> np.ndarray:
     """(h, w) bool without the connected parts that are small beside the largest, or do not overlap `touching`."""
-    import cv2
-
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     kept = np.arange(1, count) if touching is None else np.setdiff1d(np.unique(labels[touching]), 0)
     area = stats[:, cv2.CC_STAT_AREA]
@@ -160,8 +137,6 @@ def _unlike_background(pictures: list[np.ndarray], cameras: list[np.ndarray]) ->
     The background is the median of the later frames, each brought back by its camera: where the subject has moved on,
     most of them show what is behind it. Flow alone cannot tell: it bleeds into a background without texture.
     """
-    import cv2
-
     height, width = pictures[0].shape[:2]
     halve = np.diag([0.5, 0.5, 1.0])  # the cameras speak of the working picture, twice as large
     seen = []
@@ -209,8 +184,6 @@ def _evidence(moving: np.ndarray, residual: np.ndarray, unlike: np.ndarray) -> _
 
 def _outline(picture: np.ndarray, evidence: _Evidence) -> np.ndarray:
     """The evidence fitted to the picture's colours: (h, w) uint8, 0 or 255."""
-    import cv2
-
     if evidence.possible.all():  # GrabCut has no background to learn from
         return evidence.likely.astype(np.uint8) * 255
     labels = np.where(evidence.likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -236,14 +209,10 @@ def _commoner_colour(picture: np.ndarray, subject: np.ndarray, backgrounds: list
 
 
 def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
-    import cv2
-
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return cv2.dilate(mask.astype(np.uint8), disc) > 0
 
 
 def _shrunk(mask: np.ndarray, radius: int) -> np.ndarray:
-    import cv2
-
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return cv2.erode(mask.astype(np.uint8), disc) > 0

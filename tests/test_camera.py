@@ -1,0 +1,59 @@
+"""The camera's motion: known pans and zooms over a textured ground, with something moving before it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from det_core.tracking.camera import camera_motion, projected, without_camera
+from det_core.tracking.tracks import Tracks
+
+HEIGHT, WIDTH = 120, 160
+
+
+def ground(seed: int = 0) -> torch.Tensor:
+    """A textured picture (3, 2 HEIGHT, 2 WIDTH), larger than what the camera sees of it."""
+    noise = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(noise, (2 * HEIGHT, 2 * WIDTH), mode="bicubic").clamp(0, 1)[0]
+
+
+def seen_by(cameras: np.ndarray, disc: np.ndarray) -> torch.Tensor:
+    """Frames (T, HEIGHT, WIDTH, 3) of the ground: `cameras` take positions in [0, 1] of the first frame to each frame;
+    a white disc stands at `disc` (T, 2) of each frame."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    at = np.stack([(x.ravel() + 0.5) / WIDTH, (y.ravel() + 0.5) / HEIGHT], axis=1)
+    frames = []
+    for camera, centre in zip(cameras, disc, strict=True):
+        origin = projected(at, np.linalg.inv(camera))  # in the first frame, which is the middle of the ground
+        grid = torch.from_numpy(origin - 0.5).float().view(1, HEIGHT, WIDTH, 2)
+        frame = F.grid_sample(ground()[None], grid, align_corners=False)[0].permute(1, 2, 0)
+        inside = np.hypot((at[:, 0] - centre[0]) * WIDTH, (at[:, 1] - centre[1]) * HEIGHT).reshape(HEIGHT, WIDTH) < 14
+        frame[torch.from_numpy(inside)] = 1.0
+        frames.append(frame)
+    return torch.stack(frames)
+
+
+def moved(shift=(0.0, 0.0), zoom=1.0) -> np.ndarray:
+    about = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    return about @ np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]], [0, 0, 1.0]]) @ np.linalg.inv(about)
+
+
+@pytest.mark.parametrize(
+    "step", [moved((0.02, -0.01)), moved(zoom=1.03), moved((-0.01, 0.0), 0.98)], ids=["pan", "zoom", "both"]
+)
+def test_a_known_camera_is_found_behind_a_moving_subject(step):
+    cameras = np.stack([np.linalg.matrix_power(step, t) for t in range(6)])
+    disc = np.stack([np.linspace(0.3, 0.6, 6), np.linspace(0.4, 0.6, 6)], axis=1)
+    found = camera_motion(seen_by(cameras, disc))
+    corners = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]])
+    for true, ours in zip(cameras, found, strict=True):
+        assert np.abs(projected(corners, ours) - projected(corners, true)).max() < 0.01
+    tracks = Tracks(torch.from_numpy(disc)[None], torch.ones(1, 6))
+    still = without_camera(tracks, found).points[0]
+    truth = np.stack([projected(at[None], np.linalg.inv(c))[0] for at, c in zip(disc, cameras, strict=True)])
+    assert np.abs(still.numpy() - truth).max() < 0.01
+
+
+def test_another_number_of_frames_is_refused():
+    with pytest.raises(ValueError, match="known in 3 frames and the tracks have 2"):
+        without_camera(Tracks(torch.rand(1, 2, 2), torch.ones(1, 2)), np.stack([np.eye(3)] * 3))
