@@ -99,7 +99,8 @@ class FYMClassifyHeads(io.ComfyNode):
             mm.throw_exception_if_processing_interrupted()
             bar.update_absolute(done, total)
 
-        with trainable(model, caption, z, spec, needed, False) as (denoiser, x0):
+        given = {"mask": latents.get("noise_mask"), "single_frames": True}
+        with trainable(model, caption, z, spec, needed, False, **given) as (denoiser, x0):
             heads = classify_heads(
                 denoiser,
                 x0,

@@ -240,7 +240,13 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.frames.even else 1)]
         if frames is not None and vae is not None:
             stills = encoded_stills(vae, video_frames(frames), z)
-        with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
+        given = {"mask": latents.get("noise_mask"), "single_frames": True}
+        with trainable(model, caption, z, spec, needed, gradient_checkpointing, **given) as (denoiser, x0):
+            if frame_spacing == "paper" and denoiser.conditions.by_frame:
+                raise ValueError(
+                    "frame_spacing paper shows frames at other times than their own, and this conditioning "
+                    "belongs to frames: use random, stride or ends"
+                )
             real = model.model
             in_space = [real.process_latent_in(still.clone().to(x0)) for still in stills]
             examples = {

@@ -223,7 +223,8 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         earlier = TrainState.load(state_file) if resume else None
         if earlier is not None:
             check_resumable(earlier, config)
-        with trainable(model, caption, z, spec, needed, gradient_checkpointing) as (denoiser, x0):
+        mask = latents.get("noise_mask")
+        with trainable(model, caption, z, spec, needed, gradient_checkpointing, mask=mask) as (denoiser, x0):
             sampler = None
             if vae is not None and preview_prompt is not None and preview_every:
                 sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)

@@ -85,7 +85,7 @@ def _tap_overrides(
     read, write = source.forward, target.forward
 
     def hidden_of(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
-        x = _first_argument(args, kwargs)
+        x = _batched(_first_argument(args, kwargs))
         x = x[:, video_slice(tap.tokens, x.shape[1], grid(), tap.input)]
         hidden = kernel.hidden(x, grid())
         return hidden if strength == 1.0 else hidden * strength
@@ -94,7 +94,7 @@ def _tap_overrides(
 
         def forward_both(*args, **kwargs):
             hidden = hidden_of(args, kwargs)
-            return _added(write(*args, **kwargs), kernel, hidden, grid())
+            return _added(write(*args, **kwargs), tap, kernel, hidden, grid())
 
         return [(source, forward_both)]
 
@@ -108,9 +108,10 @@ def _tap_overrides(
         hidden = held.pop()
         if tap.where == "input":
             # The block has just concatenated this tensor for this call alone: adding in place spares its copy.
-            _add_to_slice(x[:, -hidden.shape[1] :, : tap.channels], kernel, hidden, grid())
+            part = video_slice(tap.tokens, x.shape[1], grid(), tap.output)
+            _add_to_slice(x[:, part, : tap.channels], kernel, hidden, grid())
             return write(x, *args, **kwargs)
-        return _added(write(x, *args, **kwargs), kernel, hidden, grid())
+        return _added(write(x, *args, **kwargs), tap, kernel, hidden, grid())
 
     return [(source, forward_input), (target, forward_output)]
 
@@ -119,16 +120,23 @@ def _first_argument(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
     return args[0] if args else kwargs["hidden_states"]
 
 
-def _added(result: Any, kernel: Any, hidden: torch.Tensor, grid: Grid) -> Any:
+def _batched(x: torch.Tensor) -> torch.Tensor:
+    """(B, N, C) of tokens as they are, or of a model that takes one sequence at a time, (N, C)."""
+    return x if x.ndim == 3 else x[None]
+
+
+def _added(result: Any, tap: Tap, kernel: Any, hidden: torch.Tensor, grid: Grid) -> Any:
     """`result` (or its first item) with the kernel's residual added to its video tokens. A projection's result is held
     by no one else, so that its memory may be used."""
     if isinstance(result, tuple):
-        return (_added(result[0], kernel, hidden, grid), *result[1:])
-    if result.shape[1] == hidden.shape[1]:
+        return (_added(result[0], tap, kernel, hidden, grid), *result[1:])
+    batched = _batched(result)
+    if batched.shape[1] == hidden.shape[1]:
         if hasattr(kernel, "expand_onto"):
-            return kernel.expand_onto(result, hidden, grid)
-        return result + kernel.expand(hidden, grid).to(result.dtype)
-    _add_to_slice(result[:, -hidden.shape[1] :], kernel, hidden, grid)
+            return kernel.expand_onto(batched, hidden, grid).view(result.shape)
+        return result + kernel.expand(hidden, grid).to(result.dtype).view(result.shape)
+    part = video_slice(tap.tokens, batched.shape[1], grid, tap.output)
+    _add_to_slice(batched[:, part], kernel, hidden, grid)
     return result
 
 

@@ -90,7 +90,11 @@ class _Up(torch.autograd.Function):
             return neighbours @ weight.T
         if base.is_contiguous() or len(base) == 1:
             to, of = _matrices(base, neighbours)
-            return torch.addmm(to[0], of[0], weight.T).view(*base.shape)
+            out = torch.empty_like(
+                base, memory_format=torch.contiguous_format
+            )  # no view: callers may add to it in place
+            torch.addmm(to[0], of[0], weight.T, out=out.flatten(0, 1))
+            return out
         return torch.baddbmm(base, neighbours, weight.T.expand(len(base), -1, -1))
 
     @staticmethod

@@ -14,7 +14,7 @@ from ..adapter.motion_adapter import MotionAdapter
 from ..models.compute.checkpointing import POLICIES
 from ..models.compute.memory import choose_policy
 from ..models.denoiser import Condition, Denoiser
-from ..models.families import DiTSpec
+from ..models.families import DiTSpec, unwrapped
 from ..tracking.tracks import Tracks
 from .losses import Followed, denoising_loss, tracking_loss
 from .not_finite import first_bad_block
@@ -138,6 +138,8 @@ def fit(
         try:
             while run.step < config.steps:
                 terms = draw(run.generator)
+                if not terms["total"].requires_grad:
+                    raise ValueError(_nothing_learns(denoiser))
                 optimizer.zero_grad(set_to_none=True)
                 terms["total"].backward()
                 norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
@@ -174,6 +176,14 @@ def check_resumable(earlier: TrainState, config: TrainConfig, source: str | None
             "cannot resume: the earlier run learned from something else (another video, caption, tracks, choice of "
             "frames, or LoRA beneath). Start anew or restore it."
         )
+
+
+def _nothing_learns(denoiser: Denoiser) -> str:
+    model = type(unwrapped(denoiser.transformer)).__name__
+    return (
+        f"the loss does not depend on what is to be learned: {model} was run without {denoiser.spec.taps[0].input}, "
+        "where it acts, or without gradients. Nothing was trained; update this pack, or use another base model"
+    )
 
 
 def _fused(parameters: list[nn.Parameter]) -> bool:

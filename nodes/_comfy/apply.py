@@ -7,9 +7,12 @@ stack, and the base stays bit-identical. The adapter's weights are a model of th
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
+import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.patcher_extension
 import torch
 from torch import nn
@@ -18,6 +21,8 @@ from ...det_core.adapter.attach import tapped
 from ...det_core.adapter.motion_adapter import MotionAdapter
 from ...det_core.models.families import DiTSpec, spec_for, unwrapped
 from . import cogvideox
+from .call import Grid, video_tokens
+from .notice import Notice
 
 KEY = "det_adapter"
 APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
@@ -31,17 +36,29 @@ def model_spec(patcher) -> DiTSpec:
     model = patcher.model
     try:
         spec = spec_for(model.diffusion_model)
-    except ValueError:
+    except ValueError as error:
         raise ValueError(
-            f"this MODEL is a {type(model).__name__}, which motion adapters do not work on: use CogVideoX, "
-            "HunyuanVideo, Wan or LTX-Video text-to-video, or the embedded model"
+            f"this MODEL is a {type(model).__name__}, which motion adapters do not work on: {error}"
         ) from None
+    if model.latent_format.latent_dimensions != 3 or isinstance(model, comfy.model_base.HunyuanImage21Refiner):
+        raise ValueError(f"this MODEL is a {type(model).__name__}, which makes pictures: use a video model")
+    if spec.prediction == "flow" and not _makes_noise_a_video(model.model_sampling):
+        raise ValueError(
+            f"this MODEL is a {type(model).__name__}, which does not make a video out of noise: motion adapters and "
+            "LoRAs need a model that does"
+        )
     if cogvideox.needs_correction(model):
         raise ValueError(
             "this CogVideoX comes from Load Diffusion Model, which samples it wrongly in this version of ComfyUI: "
             "load the same file with Load DiT (DeT)"
         )
     return spec
+
+
+def _makes_noise_a_video(sampling) -> bool:
+    """Whether a flow model begins with noise; some transform a video straight away."""
+    begin = torch.ones(1)
+    return isinstance(sampling, comfy.model_sampling.CONST) and bool(sampling.noise_scaling(begin, begin, 0 * begin))
 
 
 def apply_adapter(
@@ -65,7 +82,8 @@ def apply_adapter(
     )
     key = f"{KEY}:{uuid.uuid4()}"  # a key of its own: the same adapter may be applied twice
     clone.set_additional_models(key, [weights])
-    clone.add_wrapper_with_key(APPLY_MODEL, key, AdapterWrapper(spec, kernels, strength, start_percent, end_percent))
+    wrapper = AdapterWrapper(spec, kernels, strength, start_percent, end_percent, Notice.of_this_node())
+    clone.add_wrapper_with_key(APPLY_MODEL, key, wrapper)
     return clone
 
 
@@ -75,24 +93,47 @@ def has_adapter(patcher) -> bool:
 
 
 class AdapterWrapper:
-    """Called around every evaluation of the model; the token grid is that of the call."""
+    """Called around every evaluation of the model; where the video's tokens are is read from each call."""
 
-    def __init__(self, spec: DiTSpec, kernels: dict[int, nn.Module], strength: float, start: float, end: float):
+    def __init__(
+        self, spec: DiTSpec, kernels: dict[int, nn.Module], strength: float, start: float, end: float, notice: Notice
+    ):
         self.spec, self.kernels, self.strength = spec, kernels, strength
-        self.start, self.end = start, end
+        self.start, self.end, self.notice = start, end, notice
 
     def __call__(self, executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         model = executor.class_obj
         if not self._active(model.model_sampling, t):
             return executor(x, t, *args, **kwargs)
-        if x.ndim != 5:
-            raise ValueError(
-                f"a motion adapter needs video latents (batch, channels, frames, height, width); got {tuple(x.shape)}"
+        # The rest of apply_model's arguments: c_concat, c_crossattn, control, transformer_options.
+        options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
+        video, calls = video_tokens(model, self.spec, x, kwargs, options), Counted()
+        dit = unwrapped(model.diffusion_model)
+        with tapped(dit, video.spec, self.kernels, partial(calls, video.grid), self.strength):
+            result = executor(x, t, *args, **kwargs)
+        if not calls.count and not _may_skip_blocks(options):
+            self.notice.say(
+                f"the motion adapter did nothing: {type(model).__name__} was evaluated without a call of "
+                f"{self.spec.taps[0].input}, where it acts. The picture is that of the model alone."
             )
-        grid = self.spec.grid(x.shape)
-        with tapped(unwrapped(model.diffusion_model), self.spec, self.kernels, lambda: grid, self.strength):
-            return executor(x, t, *args, **kwargs)
+        return result
 
     def _active(self, sampling, t: torch.Tensor) -> bool:
         sigma = t.flatten()[0].item()
         return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
+
+
+class Counted:
+    """Gives the grid of a call in progress and counts how often a kernel asked for it."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, grid: Grid) -> Grid:
+        self.count += 1
+        return grid
+
+
+def _may_skip_blocks(options: dict) -> bool:
+    """Whether something around the model itself may answer in its place, as EasyCache and other caches do."""
+    return bool(options.get("wrappers", {}).get(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL))

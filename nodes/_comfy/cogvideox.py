@@ -15,6 +15,7 @@ import comfy.model_sampling
 import torch
 
 from ...det_core.models.families.cogvideox_tables import AddSincos, CropRotary
+from .notice import Notice
 
 SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
 # Zero terminal SNR means an infinite first sigma S. Any finite S = alpha^-1/2 makes two errors in the first Euler step,
@@ -22,6 +23,8 @@ SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
 # size s is divided out; and float32 rounds values of size S, an error of u S / s with u = 2^-24. They are equal at
 # alpha = u / s. Ten steps go to s = 18, fifty to s = 108; the value for ten serves all counts that are used.
 TERMINAL_ALPHA = 2.0**-24 / 18
+LARGEST_RESULT = 2.0  # root mean square of latents; samplers that fit gave 0.7 to 1.1, others 3 to 100
+LARGEST_LAST_SIGMA = 2.0  # the last noise level that is looked at; below 0.5 on schedules that fit
 
 
 @dataclass(frozen=True)
@@ -114,3 +117,28 @@ def correct(model, variant: Variant) -> list[str]:
         dit._get_rotary_emb = table
         done.append("rotary positions")
     return done
+
+
+class SamplingCheck:
+    """Around every sampling of a corrected CogVideoX: says so if sampler or schedule do not fit it.
+
+    The first noise level of zero terminal SNR is some ten thousand times the next ones: a sampler that corrects its
+    first step by a difference of two predictions multiplies their difference by that, and a schedule that is even in
+    noise levels never comes to the low ones.
+    """
+
+    def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        model = executor.class_obj.model_patcher.model
+        size = model.process_latent_in(result).float().square().mean().sqrt().item()
+        last = sigmas[-2].item() if len(sigmas) > 1 else 0.0
+        if size < LARGEST_RESULT and last < LARGEST_LAST_SIGMA:  # false for NaN, too
+            return result
+        name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "sampler").removeprefix("sample_")
+        Notice.of_this_node().say(
+            f"this result is not what the model can do: its latents are {size:.3g} in size (a video's are about 1), "
+            f"the last noise level was {last:.3g}. On CogVideoX and the embedded model the samplers heun, dpm_2 and "
+            f"dpm_2_ancestral and the scheduler linear_quadratic do not fit (this was {name}): use euler, dpmpp_2m or "
+            "ddim with simple, sgm_uniform or normal"
+        )
+        return result

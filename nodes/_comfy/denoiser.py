@@ -17,20 +17,25 @@ from torch import nn
 from ...det_core.adapter.attach import tapped
 from ...det_core.models.families import DiTSpec, unwrapped
 from ...det_core.models.families.positions import Positions, native_positions
+from .call import video_tokens
+from .conditions import Conditions
 
 
 class ComfyDenoiser:
     """det_core's Denoiser over a loaded comfy BaseModel."""
 
-    def __init__(self, patcher, model, spec: DiTSpec, cond: dict, model_options: dict):
-        """cond: one processed positive condition (it carries `model_conds`); model_options: those of the sampling."""
-        self.patcher, self.model, self.spec = patcher, model, spec
+    def __init__(self, patcher, model, spec: DiTSpec, conditions: Conditions, model_options: dict):
+        """conditions: what the caption says of the clip; model_options: those of the sampling."""
+        self.patcher, self.model = patcher, model
         self.transformer: nn.Module = unwrapped(model.diffusion_model)
         self.device = patcher.load_device
-        self._cond, self._options = cond, model_options
+        self.conditions, self._options = conditions, model_options
+        self._times: Positions = None
         self._extra: dict = {}
         self._grid: tuple[int, int, int] | None = None
         self._installed: list[_Installed] = []
+        call = self._call(conditions.x0, torch.ones(1, device=self.device), None)
+        self.spec = video_tokens(model, spec, conditions.x0, *call).spec
 
     # t in det_core's units <-> sigma in the model's
     def _sigma(self, t: torch.Tensor) -> torch.Tensor:
@@ -44,12 +49,20 @@ class ComfyDenoiser:
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: dict) -> torch.Tensor:
         sigma = self._sigma(t)
-        self._grid = self.spec.grid(x_t.shape)
-        part = comfy.samplers.get_area_and_mult(self._cond, x_t, sigma)
-        arguments = comfy.samplers.cond_cat([part.conditioning])
+        frames = self.conditions.frames(x_t, self._times)
+        x_t = self.conditions.seen(x_t, sigma, frames)
+        arguments, options = self._call(x_t, sigma, frames)
+        self._grid = video_tokens(self.model, self.spec, x_t, arguments, options).grid
+        x0 = self.model.apply_model(x_t, sigma, transformer_options=options, **arguments).float()
+        return self.conditions.made(x0, frames)
+
+    def _call(self, x_t: torch.Tensor, sigma: torch.Tensor, frames: list[int] | None) -> tuple[dict, dict]:
+        """Keyword arguments and `transformer_options` of a call of the model, as a sampler makes them."""
+        part = comfy.samplers.get_area_and_mult(self.conditions.of(frames), x_t, sigma)
         options = comfy.model_patcher.create_model_options_clone(self._options)["transformer_options"]
-        options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=sigma)
-        return self.model.apply_model(x_t, sigma, transformer_options=options, **arguments).float()
+        to_clean = torch.cat([sigma[:1], sigma.new_zeros(1)])  # some models read the next sigma, too: straight to x0
+        options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=to_clean)
+        return comfy.samplers.cond_cat([part.conditioning]), options
 
     def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
         """1 / sigma^2 for flow, (1 + sigma^2) / sigma^2 for v-prediction: the error of x0 becomes the velocity's."""
@@ -68,8 +81,13 @@ class ComfyDenoiser:
         self, times: Positions = None, rows: Positions = None, columns: Positions = None
     ) -> Iterator[None]:
         """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
-        with native_positions(self.transformer, self.spec, times, rows, columns) as options, self.options(**options):
-            yield
+        earlier, self._times = self._times, times
+        try:
+            with native_positions(self.transformer, self.spec, times, rows, columns) as options:
+                with self.options(**options):
+                    yield
+        finally:
+            self._times = earlier
 
     @contextmanager
     def options(self, **extra) -> Iterator[None]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from pickle import UnpicklingError
 
+import comfy.patcher_extension
 import comfy.sd
 import comfy.utils
 import torch
+from safetensors import SafetensorError
 
 from ...det_core.models.families import native_weights
 from ...det_core.models.families.cogvideox import COGVIDEOX
@@ -74,22 +77,34 @@ def build_dit(
     corrected = cogvideox.correct(patcher.model, variant) if variant else []
     if corrected:
         logger.info("%s: CogVideoX made right for text-to-video: %s", name, ", ".join(corrected))
+        outer = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+        patcher.add_wrapper_with_key(outer, "det_sampling_check", cogvideox.SamplingCheck())
     return patcher
 
 
 def read_dit(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict | None]:
     """Weights, diffusers configuration (empty if there is none) and file metadata of a file or a diffusers folder."""
     if path.is_file():
-        state_dict, metadata = comfy.utils.load_torch_file(str(path), return_metadata=True)
+        state_dict, metadata = _read(path)
         return _without_prefix(state_dict), {}, metadata
     state_dict: dict[str, torch.Tensor] = {}
     for shard in _shards(path):
-        state_dict.update(comfy.utils.load_torch_file(str(shard)))
+        state_dict.update(_read(shard)[0])
     config = _json(path / "config.json")
     scheduler = _json(path.parent / "scheduler" / "scheduler_config.json")
     if "snr_shift_scale" in scheduler:
         config["snr_shift_scale"] = scheduler["snr_shift_scale"]
     return state_dict, config, None
+
+
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict | None]:
+    """Weights and metadata of a file. Raises: ValueError with the file's name if it is damaged."""
+    try:
+        return comfy.utils.load_torch_file(str(file), return_metadata=True)
+    except (SafetensorError, UnpicklingError, ValueError, RuntimeError, OSError, EOFError) as error:
+        size = file.stat().st_size if file.is_file() else 0
+        what = "is empty" if not size else f"({size:,} bytes) cannot be read: {str(error).splitlines()[0]}"
+        raise ValueError(f"{file.name} {what}; copy or download it again") from None
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...det_core.fym.head_scores import HeadScores
+from ...det_core.models.families import DiTSpec
+from ...det_core.models.families.spec import video_slice
 from ...det_core.models.overriding import overridden
 from .denoiser import ComfyDenoiser
 
@@ -15,8 +16,8 @@ from .denoiser import ComfyDenoiser
 def watched_model(denoiser: ComfyDenoiser, scores: HeadScores) -> Iterator[None]:
     """Inside, each forward of the model (batch 1) adds the self-attention of every block to `scores`.
 
-    The first attention call after a block's tap is its self-attention; its video tokens come last (CogVideoX and
-    HunyuanVideo) or are all there are. A replaced attention (SageAttention and the like) still computes the result.
+    The first attention call after a block's tap is its self-attention; where its video tokens are, the spec says. A
+    replaced attention (SageAttention and the like) still computes the result.
     """
     current: list[int] = []
     earlier = denoiser.attention_override
@@ -31,7 +32,8 @@ def watched_model(denoiser: ComfyDenoiser, scores: HeadScores) -> Iterator[None]
     def read(attention, q, k, *args, **kwargs):
         if current:
             heads = kwargs["heads"] if "heads" in kwargs else args[1]  # args: v, heads, ...
-            scores.observe(current.pop(), *(_video(x, heads, kwargs.get("skip_reshape"), scores) for x in (q, k)))
+            observed = [_video(x, heads, kwargs.get("skip_reshape"), denoiser.spec, scores) for x in (q, k)]
+            scores.observe(current.pop(), *observed)
         if earlier is not None:
             return earlier(attention, q, k, *args, **kwargs)
         return attention(q, k, *args, **kwargs)
@@ -42,8 +44,8 @@ def watched_model(denoiser: ComfyDenoiser, scores: HeadScores) -> Iterator[None]
         yield
 
 
-def _video(x, heads: int, split: bool | None, scores: HeadScores):
+def _video(x, heads: int, split: bool | None, spec: DiTSpec, scores: HeadScores):
     """q or k, (1, tokens, heads * width) or already split (1, heads, tokens, width) -> (heads, video tokens, width)."""
     if not split:
         x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
-    return x[0, :, -math.prod(scores.grid) :]
+    return x[0, :, video_slice(spec.attention, x.shape[2], scores.grid, "attention")]

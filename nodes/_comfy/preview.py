@@ -17,17 +17,10 @@ from PIL import Image
 from ...det_core.tracking.draw import contact_sheet, loss_curve
 from .apply import apply_adapter
 from .loading import load_for_autograd
+from .notice import send_text
 
 WIDTH, HEIGHT = 640, 320  # pixels of the loss curve
 SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
-
-
-def send_text(text: str, node_id: str | None) -> None:
-    """A line of text on the node."""
-    from server import PromptServer
-
-    if node_id is not None and PromptServer.instance is not None:
-        PromptServer.instance.send_progress_text(text, node_id)
 
 
 def loss_picture(losses: dict[str, list[float]]) -> torch.Tensor:

@@ -21,17 +21,27 @@ from torch.utils.checkpoint import checkpoint
 
 from ...det_core.models.families import DiTSpec
 from ...det_core.models.overriding import overridden
+from .conditions import Conditions, check_conditioning, check_single_frames
 from .denoiser import ComfyDenoiser
 from .loading import load_for_autograd, own_patcher
 from .quantised import differentiable_forwards
 
 BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
+INJECTORS = ("audio_injector", "music_injector")
 _NORMS = {F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm}
 
 
 @contextmanager
 def trainable(
-    model, positive: list, latents: torch.Tensor, spec: DiTSpec, memory: int, checkpointing: bool
+    model,
+    positive: list,
+    latents: torch.Tensor,
+    spec: DiTSpec,
+    memory: int,
+    checkpointing: bool,
+    *,
+    mask: torch.Tensor | None = None,
+    single_frames: bool = False,
 ) -> Iterator[tuple[ComfyDenoiser, torch.Tensor]]:
     """Inside: autograd works, other models are out of VRAM, the MODEL is loaded. Gives (denoiser, latents in model
     space).
@@ -41,7 +51,11 @@ def trainable(
         gave.
         memory:   bytes that a training step needs beside the weights; ComfyUI keeps them free.
         checkpointing: compute each block again during backward instead of keeping what is inside.
+        mask: the LATENT's noise mask; where it is 0 the source is given and not learned.
+        single_frames: frames on their own will be looked at, too.
+    Raises: ValueError if the conditioning does not fit the source or the model.
     """
+    check_conditioning(model.model, positive[0][1], latents.shape[2])
     with torch.inference_mode():  # the mode in which they were loaded
         mm.unload_all_models()  # VAE and text encoder of earlier nodes
     mm.soft_empty_cache()
@@ -60,14 +74,33 @@ def trainable(
         stack.callback(patcher.cleanup)
         patcher.pre_run()
         x0 = real.process_latent_in(z.to(patcher.load_device, torch.float32))
-        conds = comfy.samplers.process_conds(real, x0, conds, patcher.load_device, latent_image=x0)
+        conditions = _conditions(real, conds, x0, mask)
         options["transformer_options"] = {**patcher.apply_hooks(hooks=None), **options["transformer_options"]}
-        dit = real.diffusion_model
+        denoiser, dit = ComfyDenoiser(patcher, real, spec, conditions, options), real.diffusion_model
+        if single_frames:
+            check_single_frames(denoiser)
         stack.enter_context(overridden(differentiable_forwards(dit)))
         stack.enter_context(overridden(_block_overrides(dit, spec, checkpointing)))
+        stack.enter_context(overridden(_injector_overrides(dit)))
         stack.callback(setattr, mm, "in_training", mm.in_training)
         mm.in_training = True
-        yield ComfyDenoiser(patcher, real, spec, conds["positive"][0], options), x0
+        yield denoiser, x0
+
+
+def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | None) -> Conditions:
+    """The caption's conditions of the clip `x0`; what the latents' noise mask, or the picture of image-to-video, gives
+    of it is not learned."""
+    mask, blend = None, noise_mask is not None
+    if blend:
+        mask = comfy.sampler_helpers.prepare_mask(_copied(noise_mask), x0.shape, x0.device)[:, :1]
+    elif (known := conds["positive"][0].get("concat_mask")) is not None and known.ndim == 5:
+        frames = (known > 0.5).float().amax(dim=(1, 3, 4)).reshape(1, 1, -1, 1, 1)  # 0: the whole frame is given
+        mask = frames.to(x0).expand(1, 1, *x0.shape[2:])
+    # Nothing of the source may reach the model as a picture that the conditioning does not hold.
+    conds = comfy.samplers.process_conds(
+        real, x0, conds, x0.device, latent_image=torch.zeros_like(x0), denoise_mask=mask if blend else None
+    )
+    return Conditions(real, conds["positive"][0], x0, mask, blend)
 
 
 def _copied(value):
@@ -96,6 +129,12 @@ def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list
         return []
     blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())]
     return [(block, _block_forward(block.forward, in_place, checkpointing)) for block in blocks]
+
+
+def _injector_overrides(dit: nn.Module) -> list[tuple[nn.Module, Callable]]:
+    """Wan with sound (S2V, WanDancer): between its blocks sound is added to the token stream in place."""
+    injectors = [part for name in INJECTORS if (part := getattr(dit, name, None)) is not None]
+    return [(part, _block_forward(part.forward, True, False)) for part in injectors]
 
 
 def _block_forward(forward: Callable, in_place: bool, checkpointing: bool) -> Callable:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .family import Family
 
 Layout = Literal["diffusers", "native"]
-Where = Literal["all", "first", "last"]
+Where = Literal["all", "first", "last"] | int
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Tap:
               be the same module as `input`, and may return a tuple whose first item is meant.
     where:    "output" adds to that module's result. "input" adds to its argument instead, for fused single-stream
               blocks, where attention and MLP share one output projection: the attention half comes first in it.
-    tokens:   where the video's tokens stand among those that pass: "all" of them, or "first" or "last" beside others.
-              Tokens are (B, tokens, channels), or (tokens, channels) in models that take one sequence at a time.
+    tokens:   where the video's tokens stand among those that pass: "all" of them, "first" or "last" beside others, or
+              after so many others. Tokens are (B, tokens, channels), or (tokens, channels) in models that take one
+              sequence at a time.
     channels: width of the attention half when `where` is "input".
     """
 
@@ -142,6 +143,8 @@ def video_slice(where: Where, tokens: int, grid: tuple[int, int, int], place: st
         return slice(0, count)
     if tokens > count and where == "last":
         return slice(tokens - count, tokens)
+    if isinstance(where, int) and tokens >= where + count:
+        return slice(where, where + count)
     raise ValueError(
         f"{place} sees {tokens} tokens, but a video of {grid[0]}x{grid[1]}x{grid[2]} has {count}: extra reference, "
         "guide or context frames do not work with a motion adapter; remove them"

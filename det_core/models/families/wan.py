@@ -122,6 +122,11 @@ class Wan(Family):
             config = model.config
             dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
             patch, latent_channels, attention = config.patch_size, config.out_channels, "attn1"
+        elif hasattr(model.blocks[0], "forward_gen"):
+            raise ValueError(
+                "Wan Animate 2 computes the video and its pose in one attention, which has no place for a motion "
+                "adapter: use another Wan model"
+            )
         else:
             dim, count = model.dim, len(model.blocks)
             patch, latent_channels, attention = model.patch_size, model.out_dim, "self_attn"

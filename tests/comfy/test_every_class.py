@@ -1,0 +1,238 @@
+"""Every video class of ComfyUI 0.33, as people use it: each node works on it, or the first that sees it refuses it with
+a sentence; never a word of torch's, never an adapter that does nothing; and the base model stays as it was."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_models import CASES
+from test_apply import digest, overridden
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKS = "works"
+NODES = ("apply", "train", "heads", "lora")
+
+
+_PICTURE, _STEERS, _REFERENCE = "the caption's conditioning holds none", "steers every frame", "has reference, pose or"
+_UNKNOWN = "which motion adapters do not work on: .* is not a model that motion adapters know; supported are"
+# What is refused, by the first node that sees it: a piece of the sentence. The nodes after "heads" need its result.
+REFUSED: dict[str, dict[str, str]] = {
+    "Wan 2.1 I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
+    "Wan 2.2 A14B I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
+    "Wan Fun Control": {"heads": _STEERS},
+    "Wan Fun Control with a reference": {"heads": _REFERENCE},
+    "Wan Phantom": {"heads": _REFERENCE},
+    "Wan Bernini": {"heads": _REFERENCE},
+    "Wan VACE with control": {"heads": _STEERS},
+    "Wan VACE with a reference": {"heads": _STEERS},
+    "Wan 2.1 Fun Camera": {"heads": _STEERS},
+    "Wan 2.2 Fun Camera": {"heads": _STEERS},
+    "Wan HuMo with sound": {"heads": _STEERS},
+    "Wan HuMo with sound and a reference": {"heads": _STEERS},
+    "Wan S2V with sound": {"heads": _STEERS},
+    "Wan S2V with sound, reference and motion": {"heads": _STEERS},
+    "Wan Animate": {"train": "first latent frame of Wan Animate", "heads": "first latent frame of Wan Animate"},
+    "Wan Animate 2": dict.fromkeys(NODES[:3], "computes the video and its pose in one attention"),
+    "Wan FlowRVS": dict.fromkeys(NODES[:3], "does not make a video out of noise"),
+    "Wan SCAIL with a pose and a reference": {"heads": _STEERS},
+    "Wan SCAIL-2 with a pose and a reference": {"heads": _STEERS},
+    "WanDancer with sound": {"heads": _STEERS},
+    "HunyuanVideo I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
+    "HunyuanVideo with a reference": {"heads": _REFERENCE},
+    "HunyuanImage 2.1 refiner": dict.fromkeys(NODES[:3], "makes pictures"),
+    "HunyuanImage 2.1": dict.fromkeys(NODES[:3], "makes images, not videos"),
+    "LTX-Video": {"heads": "token positions of ltx cannot be set"},
+    "LTX-Video, first frame given": {"heads": "token positions of ltx cannot be set"},
+    "LTX-Video with guides": {"train": "has guide frames", "heads": "has guide frames"},
+    "LTX-2": dict.fromkeys(NODES[:3], "makes sound as well"),
+    "LTX-2.3": dict.fromkeys(NODES[:3], "makes sound as well"),
+    "LTX-2.5": dict.fromkeys(NODES[:3], "makes sound as well"),
+    "MiniMax H3": dict.fromkeys(NODES[:3], _UNKNOWN),
+    "CogVideoX, loaded by Load Diffusion Model": dict.fromkeys(NODES[:3], "samples it wrongly .* Load DiT"),
+    "CogVideoX 5B I2V": {"heads": "has learned positions"},
+    "CogVideoX 5B I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
+    "CogVideoX inpainting (VOID)": {"heads": _STEERS},
+    **{name: dict.fromkeys(NODES[:3], _UNKNOWN) for name in ("Kandinsky 5", "Cosmos 1", "Cosmos Predict2", "Mochi")},
+}
+
+
+def node(name: str, module: str):
+    import importlib
+
+    cls = getattr(importlib.import_module(f"det_pack.nodes.{module}"), name)
+    hidden = SimpleNamespace(unique_id=None, prompt=None, extra_pnginfo=None)
+    return type(name, (cls,), {"hidden": hidden})
+
+
+def sampled(model, case, changed: tuple[int, int, int] | None = None, steps: int = 2) -> torch.Tensor:
+    """KSampler's result; `changed` is a cell (frame, row, column) that starts with other noise."""
+    import comfy.sample
+
+    noise = torch.randn(case.latents().shape, generator=torch.Generator().manual_seed(3))
+    if changed is not None:
+        noise[:, :, changed[0], changed[1], changed[2]] += 1
+    text = case.conditioning()
+    return comfy.sample.sample(
+        model,
+        noise,
+        steps,
+        1.0,
+        "euler",
+        "simple",
+        text,
+        text,
+        torch.zeros_like(noise),
+        disable_pbar=True,
+        seed=0,
+        noise_mask=case.noise_mask,
+    ).clone()
+
+
+def an_adapter(spec, up: float):
+    from det_pack.det_core.adapter.motion_adapter import MotionAdapter
+
+    generator = torch.Generator().manual_seed(2)
+    adapter = MotionAdapter.create(spec, 8, 3, generator=generator).requires_grad_(False)
+    for kernel in adapter.blocks.values():
+        kernel.down.weight.normal_(std=(kernel.dim * 3) ** -0.5, generator=generator)
+        kernel.up.weight.normal_(std=up, generator=generator)
+    return adapter
+
+
+def applied(patcher, case) -> str:
+    """Zero adapter: the base's very result. Another one: another result."""
+    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+
+    spec = model_spec(patcher)
+    base = sampled(patcher, case)
+    blocks = list(range(spec.num_blocks))
+    same = sampled(apply_adapter(patcher, an_adapter(spec, 0.0), blocks, 1.0), case)
+    other = sampled(apply_adapter(patcher, an_adapter(spec, 0.5), blocks, 1.0), case)
+    assert torch.equal(same, base), "a zero adapter changes the result"
+    assert torch.isfinite(other).all() and (other - base).abs().max() > 1e-3, "an adapter does nothing"
+    return WORKS
+
+
+def trained(patcher, case) -> str:
+    cls = node("DeTTrainMotionAdapter", "train")
+    losses = {}
+    for checkpointing in (True, False):
+        out = cls.execute(
+            patcher, case.source(), case.conditioning(), 2, 1e-2, 0.0, 1, "run", False, checkpointing, 0,
+            mid_dim=8, kernel_size=3,
+        )  # fmt: skip
+        adapter, losses[checkpointing] = out.args[0], out.args[1]["loss"]
+        assert all(kernel.up.weight.abs().max() > 0 for kernel in adapter.blocks.values()), "a block did not learn"
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4), "checkpointing changes the result"
+    return WORKS
+
+
+def classified(patcher, case):
+    cls = node("FYMClassifyHeads", "fym_heads")
+    return cls.execute(patcher, case.source(), case.conditioning(), "balanced", 1, 900.0, 0).args[0]
+
+
+def lora_trained(patcher, case, heads) -> str:
+    cls = node("FYMTrainMotionLoRA", "fym_train")
+    out = cls.execute(patcher, case.source(), case.conditioning(), heads, 2, 2, 1e-2, 4, 2, 1, "run", False, True, 0)
+    for lora in out.args[:2]:
+        ups = [v for k, v in lora.items() if "lora_up" in k or "lora_B" in k]
+        assert ups and max(v.abs().max() for v in ups) > 0, "a LoRA did not learn"
+    return WORKS
+
+
+def outcome(work) -> tuple[str, object]:
+    """("works", result), or the sentence that refused it."""
+    try:
+        result = work()
+        return WORKS, result
+    except ValueError as error:
+        return str(error), None
+
+
+def walked(case, folder, monkeypatch) -> dict[str, str]:
+    """What each node made of a case."""
+    from det_pack.nodes._comfy import paths
+
+    monkeypatch.setattr(paths, "state_path", lambda name: folder / f"{name}.state.safetensors")
+    with torch.inference_mode():
+        patcher = case.model()
+        before, found = digest(patcher.model), {}
+        found["apply"], _ = outcome(lambda: applied(patcher, case))
+        found["train"], _ = outcome(lambda: trained(patcher, case))
+        found["heads"], heads = outcome(lambda: classified(patcher, case))
+        if heads is not None:
+            found["lora"], _ = outcome(lambda: lora_trained(patcher, case, heads))
+        assert digest(patcher.model) == before, "the base model was changed"
+    assert overridden(patcher.model) == []
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_works_or_is_refused(pack, tmp_path, monkeypatch, name):
+    found, refused = walked(CASES[name], tmp_path, monkeypatch), REFUSED.get(name, {})
+    assert found.keys() == set(NODES[:3] if "heads" in refused else NODES)
+    for node, result in found.items():
+        if node in refused:
+            assert re.search(refused[node], result), f"{node}: {result}"
+            assert "\n" not in result and len(result.split()) > 8, "a sentence"
+        else:
+            assert result == WORKS, f"{node}: {result}"
+
+
+class Recorder(torch.nn.Module):
+    """In a kernel's place: keeps what it is shown and adds nothing."""
+
+    def hidden(self, x, grid):
+        self.x, self.grid = x.clone(), grid
+        return torch.zeros(*x.shape[:2], 1)
+
+    def expand(self, hidden, grid):
+        return torch.zeros_like(self.x)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "apply" not in REFUSED.get(name, {})])
+def test_kernels_see_the_video_alone_in_order(pack, name):
+    """One cell of the latents changed: one token changes, at its place; frames that are no time steps are not seen."""
+    from det_pack.nodes._comfy.apply import APPLY_MODEL, AdapterWrapper, model_spec
+    from det_pack.nodes._comfy.notice import Notice
+
+    case = CASES[name]
+    patcher, seen = case.model().clone(), Recorder()
+    spec = model_spec(patcher)
+    patcher.add_wrapper_with_key(APPLY_MODEL, "test", AdapterWrapper(spec, {0: seen}, 1.0, 0.0, 1.0, Notice(None)))
+    front = FRONT.get(name, 0)
+    frames = case.frames - front - ("guides" in name)
+    time, row, column = frames - 1, 3, 2
+    with torch.inference_mode():
+        sampled(patcher, case, steps=1)
+        before, grid = seen.x, seen.grid
+        assert grid == spec.grid((frames, *case.size)), "the video's own time steps"
+        sampled(patcher, case, changed=(time + front, row, column), steps=1)
+    place = [size // patch for size, patch in zip((time, row, column), spec.patch, strict=True)]
+    moved = (seen.x - before).abs().amax(dim=2)[0]
+    assert moved.reshape(grid).nonzero().tolist() == [place]
+
+
+FRONT = {"Wan Animate": 1, "Wan VACE with a reference": 1}
+
+
+def table() -> str:
+    """The table of the documentation: what works, and what the others say."""
+    mark = {True: "yes", False: "no"}
+    lines = ["| model, as it is used | apply | train an adapter | Follow-Your-Motion |", "|---|---|---|---|"]
+    for name in CASES:
+        refused = REFUSED.get(name, {})
+        works = [mark[node not in refused] for node in ("apply", "train", "heads")]
+        lines.append(f"| {name} | {' | '.join(works)} |")
+    return "\n".join(lines)
+
+
+def test_the_documentation_says_so():
+    assert table() in (ROOT / "docs" / "use" / "bases.md").read_text(encoding="utf-8"), (
+        f"bases.md should have:\n{table()}"
+    )
