@@ -188,7 +188,14 @@ def train_on(
 
     try:
         result = train_motion_adapter(
-            model.denoiser, latents, cond, source.tracks, config, on_step=step, resume=earlier
+            model.denoiser,
+            latents,
+            cond,
+            source.tracks,
+            config,
+            full_size=latent_shape(model, *source.pixels.shape[:3])[-2:],
+            on_step=step,
+            resume=earlier,
         )
     except BaseException:
         if last_run is not None:

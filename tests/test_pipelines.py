@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from tiny_dits import filled_adapter
 from tiny_pipelines import PIPELINES, saved
 
+from det_core.adapter.attach import attach
 from det_core.models.compute.precision import Compute
 from det_core.models.diffusers_folder import DiffusersFolder
 from det_core.models.sample import sample
@@ -51,3 +53,25 @@ def test_it_samples_exactly_what_the_pipeline_samples(model, cfg):
     assert ours.shape == noise.shape == expected.shape
     assert expected.std() > 0.1
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+
+
+def test_the_adapter_acts_on_both_halves_of_the_guidance(model):
+    """A guided sampling with an adapter equals the same by hand, prompt and empty prompt each a call of its own."""
+    denoiser, noise = model.denoiser, noise_of(model, frames=2)
+    adapter = filled_adapter(denoiser.transformer)
+    cond, uncond = model.encode_prompts([PROMPT]), model.encode_prompts([""])
+    keep = range(1, denoiser.spec.num_blocks)
+    ours = sample(denoiser, cond, uncond, noise, steps=2, cfg=3.0, adapter=adapter, keep=keep, strength=0.5)
+    x, family = noise, denoiser.spec.family
+    scheduler = family.schedule(denoiser.spec, denoiser.scheduler, 2, x.shape, denoiser.device)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            with attach(denoiser.transformer, adapter, keep=keep, strength=0.5):
+                velocity = denoiser.predict_velocity(x, t[None], cond, 3.0)
+                if not denoiser.spec.embedded_guidance:
+                    without = denoiser.predict_velocity(x, t[None], uncond)
+                    velocity = without + 3.0 * (velocity - without)
+            x = scheduler.step(velocity, t, x, return_dict=False)[0]
+    torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
+    plain = sample(denoiser, cond, uncond, noise, steps=2, cfg=3.0)
+    assert (ours - plain).abs().max() > 1e-2

@@ -6,7 +6,7 @@ from tiny_dits import build
 
 from det_core.cli.main import build_parser, main
 from det_core.models.compute import precision
-from det_core.models.compute.precision import fast_bf16
+from det_core.models.compute.precision import Compute, fast_bf16
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.families import spec_for
 from det_core.training.loop import TrainConfig
@@ -56,7 +56,11 @@ def test_bfloat16_is_taken_where_the_processor_has_it(monkeypatch):
     ):
         monkeypatch.setattr(precision.torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
         assert fast_bf16("cpu") is expected
+        compute = Compute.on("cpu")
+        assert (compute.dtype, compute.bf16) == (torch.float32, expected)
+        assert ("has no instructions" in compute.reason) is not expected
     assert fast_bf16("mps") is False
+    assert Compute.on("mps").dtype == torch.bfloat16
 
 
 def test_a_bfloat16_denoiser_computes_in_it_and_answers_in_float32():

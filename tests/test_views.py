@@ -1,9 +1,12 @@
 """Parts of a clip: what a view holds, and that a model sees its tokens where they stand in the whole clip."""
 
+import dataclasses
+
 import pytest
 import torch
 from tiny_dits import build, call_for
 
+from det_core.media.frame_map import FrameMap
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import build_scheduler, build_transformer
 from det_core.models.families import spec_for
@@ -93,12 +96,24 @@ def test_windows_carry_their_frames_tracks_and_times():
         assert visible.all() and torch.allclose(cells[0, :, 0] * 17, 4.0 * torch.arange(start, start + 3))
 
 
+def test_tracks_are_read_where_an_uneven_codec_says():
+    """MiniMax H3's 22 frames become 7 latent ones of 1, 4, 4, 4, 4, 1, 4 frames."""
+    spec = dataclasses.replace(spec_for(build("cogvideox")), frames=FrameMap((1, 4), (4, 4, 4, 1, 4)))
+    tracks = Tracks(torch.arange(22.0)[None, :, None].expand(1, 22, 2) / 22, torch.ones(1, 22, dtype=torch.bool))
+    (view,) = training_views(spec, torch.zeros(1, 4, 7, 4, 6), tracks)
+    cells, _ = view.tracks.to_grid(7, 1, 1)
+    torch.testing.assert_close(cells[0, :, 0] * 22, torch.tensor([0.0, 4, 8, 12, 16, 17, 21]))
+
+
 def test_a_reduced_clip_covers_the_same_picture():
     model = build("wan")
     spec = spec_for(model)
     (view,) = training_views(spec, torch.zeros(1, 4, 3, 4, 6), None, scale=0.5)
     assert view.rows == (0.5, 2.5, 4.5, 6.5) and view.columns[-1] == 10.5
     assert view.times is None and view.tracks is None
+    (view,) = training_views(spec, torch.zeros(1, 4, 3, 44, 6), None, scale=0.75, full_size=(60, 8))
+    assert view.rows[-1] == pytest.approx(43.5 * 60 / 44 - 0.5), "480 rows of pixels become 352, not 360"
+    assert view.rows[0] + view.rows[-1] == pytest.approx(59) and view.columns[-1] == pytest.approx(5.5 / 0.75 - 0.5)
     frames = torch.rand(2, 128, 192, 3)
     small = scaled_frames(frames, spec, 0.5)
     assert small.shape == (2, 64, 96, 3)

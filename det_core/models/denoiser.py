@@ -76,7 +76,7 @@ class DiffusersDenoiser:
         transformer: nn.Module,
         scheduler=None,
         *,
-        guidance: float = 6.0,
+        guidance: float | None = None,
         device: torch.device | str | None = None,
         bf16: bool = False,
     ):
@@ -84,12 +84,13 @@ class DiffusersDenoiser:
         Args:
             scheduler: of diffusers; sampling takes its settings. v-prediction needs it for training, too: its
                 `alphas_cumprod` is the noise schedule.
-            guidance: what a guidance-distilled model (HunyuanVideo) is told, in training and unless sampling says else.
+            guidance: what a guidance-distilled model (HunyuanVideo) is told, in training and unless sampling says
+                else; None takes the number it is sampled with.
             device: where calls happen, if the weights are elsewhere (`offload.offload_blocks`).
             bf16: compute under bfloat16 autocast; see `precision.Compute`.
         """
-        self.transformer, self.scheduler, self.guidance = transformer, scheduler, guidance
-        self.spec = spec_for(transformer)
+        self.transformer, self.scheduler, self.spec = transformer, scheduler, spec_for(transformer)
+        self.guidance = self.spec.defaults.cfg if guidance is None else guidance
         self.device = next(transformer.parameters()).device if device is None else torch.device(device)
         self.dtype = next(transformer.parameters()).dtype
         self.bf16 = bf16

@@ -8,7 +8,7 @@ Convention (all of det_core): x to the right, y down, divided by the picture's w
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,10 @@ class Tracks:
         size = picked.points.new_tensor([width, height])
         points = picked.points * size
         return points, picked.visible & ((points >= 0) & (points < size)).all(dim=-1)
+
+    def at(self, frames: Sequence[int]) -> "Tracks":
+        """The tracks at these frames alone."""
+        return Tracks(self.points[:, frames], self.visible[:, frames], self.tracker)
 
     def resample(self, frames: int) -> "Tracks":
         """The same motion in another number of frames: the first and last frame stay, the nearest in time are taken."""

@@ -77,6 +77,7 @@ def train_motion_adapter(
     tracks: Tracks | None,
     config: TrainConfig,
     *,
+    full_size: tuple[int, int] | None = None,
     on_step: OnStep | None = None,
     resume: TrainState | None = None,
 ) -> TrainResult:
@@ -90,6 +91,7 @@ def train_motion_adapter(
             below 1, of the source at that scale (`views.scaled_frames`).
         cond: the encoded caption of the source, batch 1.
         tracks: foreground tracks of the source; None trains without the tracking loss.
+        full_size: with a `config.scale` below 1, rows and columns of the latents at full size.
         on_step: called after each completed step with the run and that step's losses; may raise to stop. The run it got
             stays valid, so whoever stops can still save `run.result()`.
         resume: the state of an earlier run with the same configuration; `steps` may be larger. Continues bit-exactly.
@@ -99,7 +101,9 @@ def train_motion_adapter(
     adapter = MotionAdapter.create(denoiser.spec, config.mid_dim, config.kernel_size, generator=generator)
     for kernel in adapter.blocks.values():
         kernel.down.requires_grad_(config.train_down)
-    return fit(denoiser, adapter.to(denoiser.device), latents, cond, tracks, config, on_step=on_step, resume=resume)
+    adapter.to(denoiser.device)
+    draw = _drawn_from_views(denoiser, latents, cond, tracks, config, full_size)
+    return fit(denoiser, adapter, latents, cond, tracks, config, on_step=on_step, resume=resume, loss=draw)
 
 
 def fit(
@@ -219,10 +223,20 @@ def _lr_factor(config: TrainConfig, step: int) -> float:
 
 
 def _drawn_from_views(
-    denoiser: Denoiser, latents: torch.Tensor, cond: Condition, tracks: Tracks | None, config: TrainConfig
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    cond: Condition,
+    tracks: Tracks | None,
+    config: TrainConfig,
+    full_size: tuple[int, int] | None = None,
 ) -> DrawLoss:
     views = training_views(
-        denoiser.spec, latents.to(denoiser.device), tracks, scale=config.scale, frame_window=config.frame_window
+        denoiser.spec,
+        latents.to(denoiser.device),
+        tracks,
+        scale=config.scale,
+        full_size=full_size,
+        frame_window=config.frame_window,
     )
     with views[0].placed(denoiser):
         pass  # a model that cannot do this says so now

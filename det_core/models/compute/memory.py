@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -16,13 +16,21 @@ from ..families import DiTSpec
 from .checkpointing import POLICIES
 
 if TYPE_CHECKING:
-    from ...training.loop import TrainConfig
     from ..denoiser import Denoiser
 
 log = logging.getLogger(__name__)
 
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
 MARGIN = 1.15  # of an estimate, for what it may be wrong by
+
+
+class StepSize(Protocol):
+    """What a training's configuration says about the size of a step."""
+
+    batch: int
+    bf16: bool
+    mid_dim: int | None
+    kernel_size: int | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def free_bytes(device: torch.device) -> int | None:
     return None
 
 
-def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Size, config: TrainConfig) -> str:
+def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Size, config: StepSize) -> str:
     """The fastest checkpointing that fits the free memory of the denoiser's device.
 
     Raises: ValueError that says what would fit, if nothing does.
@@ -133,7 +141,7 @@ def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Si
     )
 
 
-def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: TrainConfig, policy: str) -> int:
+def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: StepSize, policy: str) -> int:
     dtype = torch.bfloat16 if config.bf16 else next(denoiser.transformer.parameters()).dtype
     return training_memory(
         denoiser.spec,
@@ -148,7 +156,7 @@ def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: T
     ).total
 
 
-def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: TrainConfig, free: int) -> str:
+def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: StepSize, free: int) -> str:
     """What does fit: fewer frames, or a smaller picture, with full checkpointing."""
     spec, (time, height, width) = denoiser.spec, shape[-3:]
 
@@ -159,7 +167,8 @@ def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: T
     options = []
     frames = next((t for t in range(time - 1, 1, -1) if fits(t, height, width)), None)
     if frames:
-        options.append(f"{spec.frames.frames(frames)} frames at this size")
+        legal, _ = spec.frames.nearest(spec.frames.frames(frames))
+        options.append(f"{legal} frames at this size")
     scale = next((s for s in (0.75, 0.5, 0.35, 0.25) if fits(time, round(height * s), round(width * s))), None)
     if scale:
         cell = spec.spatial_compression * spec.patch[1]
