@@ -1,10 +1,19 @@
 """The package as a whole: det_core lives without ComfyUI, the pack imports silently outside it, versions agree."""
 
+import ast
+import inspect
+import os
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import pytest
+
 import det_core
+from det_core.models.embedded.demo import DEMO_SOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,3 +56,75 @@ def test_versions_agree_and_requirements_pin_nothing():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(">=" in line and "==" not in line and "<" not in line for line in lines)
     assert not {line.split(">")[0] for line in lines} & {"torch", "torchvision", "torchaudio", "numpy", "cotracker"}
+
+
+PUBLIC = """
+Denoiser DiffusersDenoiser MotionAdapter TemporalKernel TrainConfig TrainResult Tracks __version__ attach denoising_loss
+edit_fidelity kept_blocks leakage load_base_model motion_fidelity sample sample_query_points spec_for
+temporal_consistency track tracking_loss train_motion_adapter
+""".split()
+
+
+def test_the_public_names_are_these_and_each_is_there():
+    assert sorted(det_core.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(det_core, name) is not None
+    page = (ROOT / "docs/develop/python.md").read_text()
+    assert all(f"`{name}" in page for name in PUBLIC if name != "__version__")
+    typed = next(node for node in ast.parse(inspect.getsource(det_core)).body if isinstance(node, ast.If))
+    assert {alias.name for line in typed.body for alias in line.names} == set(PUBLIC) - {"__version__"}
+    with pytest.raises(AttributeError, match="no public name 'Denoser'"):
+        det_core.Denoser  # noqa: B018
+
+
+def test_importing_it_costs_nothing():
+    outcome = run("import sys, det_core; assert 'torch' not in sys.modules; assert 'Tracks' in dir(det_core)")
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_the_page_for_researchers_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/develop/python.md").read_text(), re.DOTALL)
+    (tmp_path / "source.mp4").write_bytes(DEMO_SOURCE.read_bytes())
+    quick = code.replace("steps=20", "steps=2").replace("steps=4", "steps=1")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", quick], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert -1 <= float(outcome.stdout) <= 1
+    assert (tmp_path / "motion.safetensors").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_wheel_is_built_and_works_in_an_empty_folder(tmp_path):
+    sources = tmp_path / "sources"
+    shutil.copytree(ROOT / "det_core", sources / "det_core", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    wheel = [*pip, "wheel", str(sources), "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    assert subprocess.run(wheel, capture_output=True).returncode == 0
+    (built,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(built).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"det_core"}
+    entries = next(name for name in names if name.endswith("entry_points.txt"))
+    assert "det-motion = det_core.cli.main:main" in zipfile.ZipFile(built).read(entries).decode()
+    installed = tmp_path / "installed"
+    subprocess.run([*pip, "install", "--no-deps", "-q", "--target", installed, built], check=True, capture_output=True)
+    code = "import det_core; print(det_core.__file__, det_core.load_base_model('embedded').denoiser.spec.describe())"
+    outcome = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.decode().startswith(str(installed)) and b"embedded with 8 blocks" in outcome.stdout
+
+
+def test_each_floor_imports_only_from_below():
+    """The layers of pyproject.toml; `lint-imports` says which import breaks them."""
+    outcome = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-logo"], cwd=ROOT, capture_output=True
+    )
+    assert outcome.returncode == 0, outcome.stdout.decode()[-3000:]
