@@ -14,7 +14,7 @@ from .tracking.tracks import Tracks
 
 if TYPE_CHECKING:
     from .models.base_model import BaseModel
-    from .transfer import Source
+    from .source import Source
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from . import __version__
 from .adapter.motion_adapter import MotionAdapter
@@ -18,8 +17,7 @@ from .files import atomic_write
 from .measure import Measurement, Ruler
 from .models.base_model import BaseModel
 from .models.sample import sample
-from .tracking.subject import QUERY_POINTS, subject_points, track_subject
-from .tracking.tracks import Tracks, sample_query_points
+from .source import Source
 from .training.loop import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
 from .training.state import TrainState
 from .training.views import scaled_frames
@@ -27,121 +25,11 @@ from .training.views import scaled_frames
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The source video as a transfer needs it. `frames` (T, H, W, 3) uint8 are the chosen frames at their own size,
-    `pixels` the same at the model's size, float32 in [0, 1]."""
-
-    name: str
-    digest: str
-    fps: float
-    frames: torch.Tensor
-    pixels: torch.Tensor
-    tracks: Tracks
-
-
-def resize_frames(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(T, H, W, 3) uint8 -> (T, height, width, 3) float32 in [0, 1]. Aspect is not kept, as in the paper's own data:
-    normalised track positions stay valid."""
-    channels_first = frames.permute(0, 3, 1, 2).float() / 255
-    if channels_first.shape[-2:] != (height, width):
-        channels_first = F.interpolate(
-            channels_first, (height, width), mode="bilinear", antialias=True, align_corners=False
-        )
-    return channels_first.permute(0, 2, 3, 1).contiguous()
-
-
-def load_source(
-    video: Path,
-    model: BaseModel,
-    *,
-    mask: Path | None = None,
-    tracks: Path | None = None,
-    tracker: str = "auto",
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
-    seed: int = 0,
-) -> Source:
-    """Read, check, resize and track a source video.
-
-    Args:
-        mask: picture (or folder of pictures) of the moving subject; without one the foreground is found by its motion.
-        tracks: a file of the user's own tracks over the whole video, instead of a tracker.
-        tracker: "auto", "cotracker", "dis", "lk", or, for clips of the embedded model's own kind, "sprite".
-        frames, size: other than the model's own number of frames and (height, width).
-    Raises: ValueError, one line, for anything wrong with the files.
-    """
-    from .media.video import fit_frames, read_video
-
-    spec = model.denoiser.spec
-    frames = spec.defaults.frames if frames is None else frames
-    height, width = (spec.defaults.height, spec.defaults.width) if size is None else size
-    _check_size(spec, height, width)
-    clip = read_video(video)
-    indices = fit_frames(torch.arange(len(clip.frames)), frames, codec=spec.frames, name=str(video))
-    chosen = clip.frames[indices]
-    pixels = resize_frames(chosen, height, width)
-    if tracks is not None:
-        found = Tracks.load(tracks)
-        if found.frames != len(clip.frames):
-            raise ValueError(
-                f"{tracks} has tracks over {found.frames} frames but {video} has {len(clip.frames)}; track this video"
-            )
-        found = Tracks(found.points[:, indices], found.visible[:, indices], found.tracker or "user")
-    else:
-        found = _track(clip.frames, indices, pixels, mask, model, tracker, seed)
-    if not found.visible.any():
-        raise ValueError("no tracked point is visible in any chosen frame; give another --mask, --tracker or --tracks")
-    digest = hashlib.sha256(Path(video).read_bytes()).hexdigest()[:16]
-    return Source(Path(video).name, digest, clip.fps, chosen, pixels, found)
-
-
-def _check_size(spec, height: int, width: int) -> None:
-    cell = spec.spatial_compression * spec.patch[1]
-    if height % cell or width % cell:
-        raise ValueError(f"{spec.name} needs a height and width that are multiples of {cell}, got {height}x{width}")
-
-
-def _track(
-    frames: torch.Tensor,
-    indices: torch.Tensor,
-    pixels: torch.Tensor,
-    mask: Path | None,
-    model: BaseModel,
-    tracker: str,
-    seed: int,
-) -> Tracks:
-    """Tracks at the chosen frames; consecutive frames are tracked, since trackers rely on small steps."""
-    if model.name == "embedded" and tracker in ("auto", "sprite"):
-        from .models.embedded.base_model import read_clip, sprite_tracks
-
-        reading = read_clip(pixels)
-        if reading.is_corpus_clip:
-            if mask is not None:
-                return sprite_tracks(reading, subject_points(frames, mask, seed))
-            generator = torch.Generator().manual_seed(seed)
-            return sprite_tracks(reading, sample_query_points(reading.first_mask, QUERY_POINTS, generator=generator))
-        if tracker == "sprite":
-            raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
-    first, last = int(indices[0]), int(indices[-1])
-    device = str(model.denoiser.device)
-    found = track_subject(frames[first : last + 1], mask, tracker=tracker, device=device, seed=seed)
-    return Tracks(found.points[:, indices - first], found.visible[:, indices - first], found.tracker)
-
-
 def adapter_metadata(source: Source, caption: str, result: TrainResult, config: TrainConfig) -> dict[str, str]:
     """What an adapter file says about itself, beyond its shapes."""
     last = {name: values[-1] for name, values in result.losses.items() if values}
     return {
-        "source": json.dumps(
-            {
-                "name": source.name,
-                "sha256": source.digest,
-                "fps": source.fps,
-                "frames": len(source.frames),
-                "size": list(source.pixels.shape[1:3]),
-            }
-        ),
+        "source": source.describe(),
         "caption": caption,
         "config": json.dumps(asdict(config)),
         "steps": str(len(result.losses["total"])),

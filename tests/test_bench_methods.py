@@ -49,7 +49,7 @@ def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
     from det_core.media.video import read_video
     from det_core.models.embedded.base_model import read_clip, scene_of
     from det_core.models.embedded.corpus import Scene
-    from det_core.transfer import resize_frames
+    from det_core.source import resize_frames
 
     write_sprite_cases(tmp_path / "again", 2)
     (case,), bad = read_cases(sprites)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from test_camera import HEIGHT, WIDTH, moved, seen_by
 
-from det_core.media.video import read_mask, read_video
+from det_core.media.masks import read_mask
+from det_core.media.video import read_video
 from det_core.metrics import motion_fidelity
 from det_core.models.embedded.carried import CARRIED_SCENE, MARGIN_PX, _inside, carried_clip, subject_path
 from det_core.models.embedded.corpus import SIZE

@@ -3,7 +3,8 @@ import logging
 import pytest
 import torch
 
-from det_core.media.video import read_mask, read_video
+from det_core.media.masks import read_mask
+from det_core.media.video import read_video
 from det_core.models.embedded import corpus
 from det_core.tracking.foreground import foreground_mask
 

@@ -6,6 +6,7 @@ from tiny_dits import filled_adapter
 from tiny_pipelines import PIPELINES, saved
 
 from det_core.adapter.attach import attach
+from det_core.models.base_model import base_model_spec
 from det_core.models.compute.precision import Compute
 from det_core.models.diffusers_folder import DiffusersFolder
 from det_core.models.sample import sample
@@ -75,3 +76,9 @@ def test_the_adapter_acts_on_both_halves_of_the_guidance(model):
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
     plain = sample(denoiser, cond, uncond, noise, steps=2, cfg=3.0)
     assert (ours - plain).abs().max() > 1e-2
+
+
+def test_its_spec_is_told_before_a_weight_is_read(model, monkeypatch):
+    """So that all that a user asks for can be checked before gigabytes are loaded."""
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", None)
+    assert base_model_spec(model.pipe.config._name_or_path) == model.denoiser.spec

@@ -17,8 +17,9 @@ from ..files import atomic_write
 from ..lora.file import load_lora, save_lora
 from ..lora.lora import LoRA
 from ..models.base_model import EMBEDDED, BaseModel
+from ..source import Source
 from ..training.loop import TrainConfig, fit
-from ..transfer import Source, train_on
+from ..transfer import train_on
 
 TRAINED = ("lora", "det", "fym")
 # The paper's DreamBooth-LoRA baseline; a model of a few million parameters needs a smaller rank and larger steps.

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from ..files import atomic_write
-from ..media.video import read_mask, read_video
+from ..media.masks import read_mask
+from ..media.video import read_video
 from ..tracking.trackers import track
 from ..tracking.tracks import sample_query_points
 from .layout import VIDEO_SUFFIXES, BadCase, Case, read_case

@@ -76,7 +76,8 @@ def read_case(folder: Path, name: str | None = None) -> Case:
 
     Raises: ValueError, one line, for the first thing that is missing or does not fit.
     """
-    from ..media.video import read_mask, read_video
+    from ..media.masks import read_mask
+    from ..media.video import read_video
 
     video = _video(folder)
     caption = _lines(folder / "prompts.txt", "the caption of the source video, one line")[0]

@@ -10,8 +10,8 @@ from ..measure import SpriteRuler
 from ..metrics import edit_fidelity, motion_fidelity
 from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
+from ..source import Source
 from ..tracking.tracks import Tracks
-from ..transfer import Source
 
 Measured = tuple[dict[str, float | None], Tracks | None, torch.Tensor | None]  # scores, tracks, look
 

@@ -17,7 +17,8 @@ import torch
 
 from ..models.base_model import EMBEDDED, BaseModel, load_base_model
 from ..models.compute.precision import Compute
-from ..transfer import Source, generate, latent_shape, load_source
+from ..source import Source, SourceFiles, load_source
+from ..transfer import generate, latent_shape
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .layout import Case
 from .measures import SpriteMeasures, VideoMeasures
@@ -80,7 +81,9 @@ class Methods:
         """The case's video as the model takes it; its own tracks are used unless a tracker was asked for."""
         if self._source is None or self._source[0] != case:
             own = case.tracks if self.settings.tracker == "auto" and self.model.name != EMBEDDED else None
-            source = load_source(case.video, self.model, mask=case.mask, tracks=own, tracker=self.settings.tracker)
+            files = SourceFiles(case.video, case.mask, own, self.settings.tracker)
+            denoiser = self.model.denoiser
+            source = load_source(files, denoiser.spec, device=denoiser.device)
             self._source = case, source
             self._first_frames.clear()
         return self._source[1]

@@ -121,19 +121,11 @@ def _load_model(args):
 
 def _load_source(args, model):
     """The tracked source and the seconds it took."""
-    from ..transfer import load_source
+    from ..source import SourceFiles, load_source
 
     started = time.monotonic()
-    source = load_source(
-        args.video,
-        model,
-        mask=args.mask,
-        tracks=args.tracks,
-        tracker=args.tracker,
-        frames=args.frames,
-        size=_size(args.size),
-        seed=args.seed[0],
-    )
+    files = SourceFiles(args.video, args.mask, args.tracks, args.tracker, args.frames, _size(args.size))
+    source = load_source(files, model.denoiser.spec, device=model.denoiser.device, seed=args.seed[0])
     return source, time.monotonic() - started
 
 

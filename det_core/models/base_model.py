@@ -9,6 +9,7 @@ import torch
 
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
+from .families import DiTSpec, spec_for
 
 EMBEDDED = "embedded"
 
@@ -44,3 +45,17 @@ def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vr
     from .diffusers_folder import DiffusersFolder
 
     return DiffusersFolder(Path(model), compute, low_vram=low_vram)
+
+
+def base_model_spec(model: str | Path) -> DiTSpec:
+    """What `load_base_model` would load, told before: sizes, blocks, defaults. Of a folder no weight is read.
+
+    Raises: ValueError if the folder is missing or holds no such pipeline.
+    """
+    if str(model) == EMBEDDED:
+        from .embedded.model import build_transformer
+
+        return spec_for(build_transformer())
+    from .diffusers_folder import folder_spec
+
+    return folder_spec(Path(model))

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
+from ..files import checked_json
 from .compute.offload import offload_blocks
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
-from .families import FAMILIES, spec_for
+from .families import FAMILIES, DiTSpec, Family, spec_for
 
 PIPELINES = {family.pipeline: family for family in FAMILIES.values() if family.pipeline}
+
+
+def folder_family(folder: Path) -> tuple[Family, dict]:
+    """The family of a diffusers folder and its index. Raises: ValueError if it is no folder of a supported pipeline."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"--model {folder}: no diffusers folder there (it would hold model_index.json)")
+    content = checked_json(index, "content", index.read_text(encoding="utf-8", errors="replace"))
+    pipeline_class = content.get("_class_name") if isinstance(content, dict) else None
+    if pipeline_class not in PIPELINES:
+        raise ValueError(f"--model {folder} is a {pipeline_class}; supported are {', '.join(PIPELINES)}")
+    return PIPELINES[pipeline_class], content
+
+
+def folder_spec(folder: Path) -> DiTSpec:
+    """The spec of a diffusers folder's model, from its configuration alone: no weight is read, in a second or two.
+
+    Raises: ValueError as `folder_family`, or if a transformer's configuration is missing or damaged.
+    """
+    import diffusers
+
+    family, index = folder_family(folder)
+    parts = {"transformer": None, "transformer_2": None}
+    try:
+        for name in parts:
+            if name in index and index[name][1]:
+                kind = getattr(diffusers, index[name][1])
+                with torch.device("meta"):
+                    parts[name] = kind.from_config(kind.load_config(folder / name, local_files_only=True))
+        config = SimpleNamespace(boundary_ratio=index.get("boundary_ratio"))
+        return spec_for(family.transformer_of(SimpleNamespace(**parts, config=config)))
+    except (OSError, AttributeError, TypeError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"--model {folder}: its transformer's configuration cannot be read: {reason}") from None
 
 
 class DiffusersFolder:
@@ -20,15 +55,9 @@ class DiffusersFolder:
     the time of the text encoder, or with `low_vram` its blocks visit it one at a time."""
 
     def __init__(self, folder: Path, compute: Compute, *, low_vram: bool = False):
-        index = folder / "model_index.json"
-        if not index.is_file():
-            raise ValueError(f"--model {folder}: no diffusers folder there (it would hold model_index.json)")
-        pipeline_class = json.loads(index.read_text()).get("_class_name")
-        if pipeline_class not in PIPELINES:
-            raise ValueError(f"--model {folder} is a {pipeline_class}; supported are {', '.join(PIPELINES)}")
+        self.name, self.family = folder.name, folder_family(folder)[0]
         from diffusers import DiffusionPipeline
 
-        self.name, self.family = folder.name, PIPELINES[pipeline_class]
         self.pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, torch_dtype=compute.dtype)
         self.pipe.set_progress_bar_config(disable=True)
         self.pipe.vae.requires_grad_(False)

@@ -18,7 +18,7 @@ def subject_points(frames: torch.Tensor, mask: Path | None, seed: int) -> torch.
 
         foreground = foreground_mask(frames)
     else:
-        from ..media.video import read_mask
+        from ..media.masks import read_mask
 
         foreground = read_mask(mask, *frames.shape[1:3])
     return sample_query_points(foreground, QUERY_POINTS, generator=torch.Generator().manual_seed(seed))

@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from det_core.files import atomic_write  # noqa: E402
-from det_core.media.video import read_mask, read_video  # noqa: E402
+from det_core.media.masks import read_mask  # noqa: E402
+from det_core.media.video import read_video  # noqa: E402
 from det_core.metrics.tapvid import tapvid_score  # noqa: E402
 from det_core.models.embedded.corpus import Scene, render_video, sprite_coverage  # noqa: E402
 from det_core.tracking.foreground import foreground_mask  # noqa: E402

@@ -18,8 +18,9 @@ from det_core.files import atomic_write
 from det_core.measure import SpriteRuler
 from det_core.models.embedded.base_model import EmbeddedModel, read_clip, sprite_tracks
 from det_core.models.embedded.corpus import Clip, Scene, make_clip
+from det_core.source import Source
 from det_core.tracking.tracks import sample_query_points
-from det_core.transfer import Source, generate
+from det_core.transfer import generate
 
 FAMILIES = ("loop", "spiral", "zigzag", "bounce", "figure_eight", "heart")  # the last two are not in the corpus
 SCORES = ("motion_fidelity", "edit_fidelity", "temporal_consistency", "leakage")

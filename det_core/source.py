@@ -1,0 +1,166 @@
+"""The source video of a job: read, checked, thinned to what the model takes, and tracked. No model is needed for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from .media.masks import read_mask
+from .media.video import VideoFile, choose_frames
+from .models.base_model import EMBEDDED
+from .models.embedded.base_model import sprite_tracks
+from .models.embedded.reader import read_clip
+from .models.families import DiTSpec
+from .tracking.subject import QUERY_POINTS, subject_points, track_subject
+from .tracking.trackers import resolve_tracker
+from .tracking.tracks import Tracks, sample_query_points
+
+log = logging.getLogger(__name__)
+
+SPRITE = "sprite"  # reads clips of the embedded model's own kind
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source video as a job needs it.
+
+    frames: (T, H, W, 3) uint8, the chosen ones at their own size. pixels: the same at the model's size, float32 in
+        [0, 1]. tracks: over the same frames. fps: at which the chosen frames play at the clip's speed. digest: of the
+        file.
+    """
+
+    name: str
+    digest: str
+    fps: float
+    frames: torch.Tensor
+    pixels: torch.Tensor
+    tracks: Tracks
+
+    def describe(self) -> str:
+        """What an adapter file says of it: JSON."""
+        size = list(self.pixels.shape[1:3])
+        fields = {"name": self.name, "sha256": self.digest, "fps": self.fps, "frames": len(self.frames), "size": size}
+        return json.dumps(fields)
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """What the user gives of a source.
+
+    mask: picture (or folder of pictures) of the moving subject; without one the foreground is found by its motion.
+    tracks: a file of the user's own tracks over the whole video, instead of a tracker.
+    tracker: "auto", "cotracker", "dis", "lk", or, for clips of the embedded model's own kind, "sprite".
+    frames, size: other than the model's own number of frames and (height, width).
+    """
+
+    video: Path
+    mask: Path | None = None
+    tracks: Path | None = None
+    tracker: str = "auto"
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+
+
+def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str = "cpu", seed: int = 0) -> Source:
+    """Read, check, resize and track a source video for the model `spec`.
+
+    Args: device: where a tracker works. seed: draws the points to track.
+    Raises: ValueError, one line, for anything wrong with the files; before anything is tracked, but for tracks of which
+        nothing is seen.
+    """
+    height, width = model_size(spec, files.size)
+    clip = VideoFile.open(files.video)
+    count = spec.defaults.frames if files.frames is None else files.frames
+    chosen = choose_frames(clip.frames, count, codec=spec.frames, name=str(files.video))
+    if files.mask is not None:
+        read_mask(files.mask, clip.height, clip.width)
+    if files.tracks is not None:
+        tracks = _own_tracks(files, clip, chosen)
+        frames = clip.read(chosen)
+        pixels = resize_frames(frames, height, width)
+    else:
+        if files.tracker != SPRITE:
+            resolve_tracker(files.tracker)
+        elif spec.name != EMBEDDED:
+            raise ValueError("--tracker sprite reads clips of the embedded model's kind: use auto with this model")
+        # Trackers rely on small steps: they see every frame from the first chosen one to the last.
+        passed = clip.read(range(chosen[0], chosen[-1] + 1))
+        frames = passed[:: chosen.step]
+        pixels = resize_frames(frames, height, width)
+        tracks = _tracked(files, spec, passed, chosen.step, pixels, device, seed)
+        frames = frames.clone()
+    if not tracks.visible.any():
+        raise ValueError("no tracked point is visible in any chosen frame; give another --mask, --tracker or --tracks")
+    if not (tracks.visible[:, 1:] & tracks.visible[:, :-1]).any():
+        log.warning(
+            "no point is seen in two chosen frames in a row: the tracking loss has nothing to hold on to, and motion "
+            "fidelity cannot be measured; better give another --mask or --tracker, or cut the clip at its jumps"
+        )
+    if chosen.step > 1:
+        log.info("of %d frames every %dth is used: %d", clip.frames, chosen.step, len(chosen))
+    digest = hashlib.sha256(files.video.read_bytes()).hexdigest()[:16]
+    return Source(files.video.name, digest, clip.fps / chosen.step, frames, pixels, tracks)
+
+
+def model_size(spec: DiTSpec, size: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) in pixels; None: the model's own. Raises: ValueError if it does not divide into patches."""
+    height, width = (spec.defaults.height, spec.defaults.width) if size is None else size
+    cell = spec.spatial_compression * spec.patch[1]
+    if height % cell or width % cell:
+        raise ValueError(f"{spec.name} needs a height and width that are multiples of {cell}, got {height}x{width}")
+    return height, width
+
+
+def resize_frames(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(T, H, W, 3) uint8 -> (T, height, width, 3) float32 in [0, 1]. Aspect is not kept, as in the paper's own data:
+    normalised track positions stay valid."""
+    resized = [_resized(frame, height, width) for frame in frames]  # one by one: the whole clip is large as floats
+    return torch.stack(resized)
+
+
+def _resized(frame: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    channels_first = frame.permute(2, 0, 1)[None].float() / 255
+    if channels_first.shape[-2:] != (height, width):
+        channels_first = F.interpolate(
+            channels_first, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+    return channels_first[0].permute(1, 2, 0).contiguous()
+
+
+def _own_tracks(files: SourceFiles, clip: VideoFile, chosen: range) -> Tracks:
+    found = Tracks.load(files.tracks)
+    if found.frames != clip.frames:
+        raise ValueError(
+            f"{files.tracks} has tracks over {found.frames} frames but {files.video} has {clip.frames}; "
+            "track this video"
+        )
+    return Tracks(found.points[:, chosen], found.visible[:, chosen], found.tracker or "user")
+
+
+def _tracked(
+    files: SourceFiles,
+    spec: DiTSpec,
+    frames: torch.Tensor,
+    step: int,
+    pixels: torch.Tensor,
+    device: torch.device | str,
+    seed: int,
+) -> Tracks:
+    """Tracks at every `step`th of `frames`; `pixels` are those at the model's size."""
+    if spec.name == EMBEDDED and files.tracker in ("auto", SPRITE):
+        reading = read_clip(pixels)
+        if reading.is_corpus_clip:
+            if files.mask is not None:
+                return sprite_tracks(reading, subject_points(frames, files.mask, seed))
+            generator = torch.Generator().manual_seed(seed)
+            return sprite_tracks(reading, sample_query_points(reading.first_mask, QUERY_POINTS, generator=generator))
+        if files.tracker == SPRITE:
+            raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
+    found = track_subject(frames, files.mask, tracker=files.tracker, device=str(device), seed=seed)
+    return Tracks(found.points[:, ::step], found.visible[:, ::step], found.tracker)
