@@ -8,8 +8,17 @@ from native_dits import NativeCogVideoX, NativeHunyuanVideo, native_twin
 from tiny_dits import FAMILIES, build
 from torch import nn
 
-from det_core.models.embedded.model import build_transformer
-from det_core.models.families import format_blocks, kept_blocks, parse_blocks, spec_for, to_diffusers, to_native
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.families import (
+    call_grid,
+    format_blocks,
+    kept_blocks,
+    parse_blocks,
+    spec_for,
+    to_diffusers,
+    to_native,
+)
 
 
 def meta(name: str, **config) -> nn.Module:
@@ -108,6 +117,24 @@ def test_grid_counts_partly_filled_patches_and_temporal_patches():
     assert spec.patch == (2, 2, 2)
     assert spec.grid((1, 4, 13, 5, 9)) == (7, 3, 5)
     assert spec.grid(torch.Size((2, 4, 1, 1, 1))) == (1, 1, 1)
+
+
+@torch.no_grad()
+def test_odd_latent_frames_are_padded_with_the_first():
+    """CogVideoX 1.5 joins two latent frames to a token, and is trained on 13: as on 14, the first two alike."""
+    model = build("cogvideox", patch_size_t=2, sample_height=8, sample_width=8)
+    denoiser = DiffusersDenoiser(model, build_scheduler())
+    x, text = torch.randn(1, 4, 3, 4, 6), {"encoder_hidden_states": torch.randn(1, 5, 16)}
+    whole = denoiser.predict_velocity(torch.cat([x[:, :, :1], x], dim=2), torch.tensor([400]), text)
+    assert torch.equal(denoiser.predict_velocity(x, torch.tensor([400]), text), whole[:, :, 1:])
+
+
+def test_latents_that_fill_no_patch_are_refused_with_the_reason():
+    for family in ("wan", "hunyuan_video", "cogvideox"):
+        spec, shape = spec_for(build(family)), (1, 4, 3, 5, 6)
+        latents = torch.zeros(shape).transpose(1, 2) if family == "cogvideox" else torch.zeros(shape)
+        with pytest.raises(ValueError, match="3x5x6 cells do not divide into .*multiples of 16 pixels"):
+            call_grid(spec, (latents,), {})
 
 
 def test_a_compiled_model_is_recognised():

@@ -61,7 +61,9 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", help='blocks that keep their kernel, instead of --drop: "0-14, 20"')
     parser.add_argument("--strength", type=float, default=1.0, help="factor on what the kernels add (default 1)")
     parser.add_argument("--sample-steps", type=int, help="denoising steps; default: the base model's own")
-    parser.add_argument("--cfg", type=float, help="guidance scale; default: the base model's own")
+    parser.add_argument(
+        "--cfg", type=float, help="guidance scale, which HunyuanVideo is told; default: the base model's own"
+    )
     parser.add_argument("--clip", type=Path, help="local CLIP folder, to measure edit fidelity on real videos")
     parser.add_argument("--dino", type=Path, help="local DINO folder, to measure temporal consistency on real videos")
 

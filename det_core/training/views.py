@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ..models.denoiser import Denoiser
 from ..models.families import DiTSpec
 from ..tracking.tracks import Tracks
 
@@ -23,14 +24,10 @@ class View:
     rows: tuple[float, ...] | None = None
     columns: tuple[float, ...] | None = None
 
-    def placed(self, denoiser) -> AbstractContextManager:
+    def placed(self, denoiser: Denoiser) -> AbstractContextManager:
         """Inside, `denoiser` sees this view's tokens at their positions in the whole clip."""
         if self.times is None and self.rows is None and self.columns is None:
             return nullcontext()
-        if not hasattr(denoiser, "at_positions"):
-            raise ValueError(
-                f"{denoiser.spec.name} cannot be trained on parts of a clip here: use all frames, at scale 1"
-            )
         return denoiser.at_positions(self.times, self.rows, self.columns)
 
 
