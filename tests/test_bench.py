@@ -129,6 +129,7 @@ def test_no_ray_cluster_on_this_machine_is_said_within_seconds(data, tmp_path):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_two_ray_workers_equal_one_process_even_if_one_is_killed(data, tmp_path):
     ray = pytest.importorskip("ray", reason="RAY IS NOT INSTALLED: the cluster runner is not tested")
     alone = bench(data, tmp_path / "alone")

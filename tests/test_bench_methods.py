@@ -212,6 +212,7 @@ def test_the_command_runs_the_embedded_benchmark(random_model, tmp_path, monkeyp
         command(*words[:2], 2, *words[3:], "--out", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_command_killed_at_a_random_moment_ends_with_the_same_numbers(tmp_path):
     words = "bench --cases 1 --methods none,det --seeds 1 --steps 3 --sample-steps 1 --out".split()
     command(*words, tmp_path / "whole")

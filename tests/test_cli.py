@@ -101,6 +101,7 @@ def test_track_and_evaluate(clip, tmp_path, capsys):
     assert scores["edit_fidelity"] is None
 
 
+@pytest.mark.slow
 def test_resume_continues_where_a_killed_run_stopped(clip, tmp_path):
     """Ctrl-C keeps the last whole step; --resume ends with the very adapter of an undisturbed run."""
     arguments = ["train", "--video", str(clip), "--steps", "12"]

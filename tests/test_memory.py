@@ -42,7 +42,7 @@ def peak_of_a_step(family: str, model, policy: str, dtype: torch.dtype, batch: i
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("family", WIDE)
 def test_the_estimate_is_within_15_percent_of_a_step(family, dtype, policy):
     batch = 2

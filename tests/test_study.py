@@ -132,6 +132,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     assert 82 <= covered <= 100
 
 
+@pytest.mark.slow
 def test_the_script_runs_from_anywhere(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "study.py"), "--out", str(tmp_path), "--report"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -122,6 +122,7 @@ def test_tensors_rebuild_the_model():
     assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_base_training_resumes_exactly(tmp_path):
     config = TinyTrainConfig(image_steps=2, video_steps=3, image_batch=2, video_batch=1, pool_size=4, pool_steps=2)
     whole = Trainer(config, "cpu")
@@ -139,6 +140,7 @@ def test_base_training_resumes_exactly(tmp_path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_shipped_weights_are_small_and_draw_what_they_are_told():
     assert WEIGHTS.stat().st_size <= 12_000_000
     model = EmbeddedModel()
