@@ -126,7 +126,7 @@ class TestVAE:
 
     @pytest.mark.parametrize(("frames", "nearest"), [(49, "34 or 51"), (50, "34 or 51"), (16, "17"), (20, "17 or 34")])
     def test_other_lengths_are_refused_with_the_nearest_ones(self, frames, nearest):
-        with pytest.raises(ValueError, match=f"got {frames} frames: use {nearest}$"):
+        with pytest.raises(ValueError, match=f"17k frames, not {frames}: ask for {nearest} frames$"):
             latent_frames(frames)
 
     def test_latents_of_no_whole_chunk_are_refused(self):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import safe_open
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from det_core.models.families.stepvideo import STEP_VIDEO
 from det_core.models.stepvideo.rotary import axis_angles, rotary_table, rotate
 from det_core.models.stepvideo.step_llm import StepLLM, slopes
 from det_core.models.stepvideo.transformer import StepVideoTransformer, time_sines
@@ -204,3 +206,25 @@ def test_hunyuan_clip():
     with torch.no_grad():
         states = model(ids, attention_mask=mask).last_hidden_state
     assert apart(states, tensors["hunyuan_clip.out.last_hidden_state"]) < 5e-6
+
+
+@pytest.mark.parametrize(("steps", "shift"), [(50, 13), (30, 13), (15, 17), (10, 17)])
+def test_schedule(steps, shift):
+    tensors, _ = read("scheduler")
+    assert apart(1 - schedule(steps, shift).sigmas, tensors[f"sigmas_{steps}_{shift}"]) < 1e-6
+
+
+@pytest.mark.parametrize("shift", [13, 17])
+def test_euler_steps(shift):
+    tensors, _ = read("scheduler")
+    scheduler, x = schedule(10, shift), tensors[f"shift{shift}.samples"][0]
+    assert apart(1 - scheduler.timesteps / 1000, tensors[f"shift{shift}.timesteps"]) < 1e-6
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.step(-tensors[f"shift{shift}.velocities"][i], t, x, return_dict=False)[0]
+        assert apart(x, tensors[f"shift{shift}.samples"][i + 1]) < 1e-6
+
+
+def schedule(steps: int, shift: float) -> FlowMatchEulerDiscreteScheduler:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(**STEP_VIDEO.times(scheduler, steps, (1, 1, 1)))
+    return scheduler

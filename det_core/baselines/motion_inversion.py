@@ -48,6 +48,8 @@ class MotionInversion(nn.Module):
             blocks, _, dim = self.time.shape
             raise ValueError(f"these embeddings are for {blocks} blocks of {dim} channels, not for {spec.describe()}")
         forward, places = transformer.forward, projections(spec)
+        if any(place.fused for place in places.values()):
+            raise ValueError(f"{spec.name} computes q, k and v in one layer: these embeddings go to q and k alone")
 
         def forward_checked(*args, **kwargs):
             if (grid := call_grid(spec, args, kwargs)) != self.grid:

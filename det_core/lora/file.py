@@ -34,13 +34,7 @@ def lora_tensors(lora: LoRA, spec: DiTSpec, layout: Layout = "native") -> dict[s
     tensors = {}
     for path, parts in layers.items():
         down = torch.cat([part_down for _, part_down, _ in parts])
-        first_place, _, first_up = parts[0]
-        up = first_up.new_zeros(first_up.shape[0] * first_place.outputs, down.shape[0])
-        column = 0
-        for place, part_down, part_up in parts:
-            rank = part_down.shape[0]
-            up[place.first : place.first + part_up.shape[0], column : column + rank] = part_up
-            column += rank
+        up = torch.cat([place.placed(part_up.T) for place, _, part_up in parts]).T
         tensors[f"{prefix}{path}.{down_name}.weight"] = down.contiguous()
         tensors[f"{prefix}{path}.{up_name}.weight"] = up.contiguous()
     return tensors
@@ -103,10 +97,10 @@ def lora_from_tensors(tensors: Mapping[str, torch.Tensor], spec: DiTSpec) -> LoR
         factor = 1.0 if alpha is None else alpha.item() / down.shape[0]
         for key in (*keys, f"{prefix}{place.path}.alpha"):
             remaining.pop(key, None)
-        outputs = up.shape[0] // place.outputs
-        if down.shape[0] != up.shape[1] or up.shape[0] % place.outputs or (place.fused and outputs != spec.dim):
+        outputs = up.shape[0] // place.parts
+        if down.shape[0] != up.shape[1] or up.shape[0] % place.parts or (place.fused and outputs != spec.dim):
             raise ValueError(f"the update of {place.path} does not fit {spec.describe()}")
-        part = up[place.first : place.first + outputs] if place.fused else up
+        part = place.taken(up.T).T
         used = part.abs().sum(0) > 0 if place.fused else torch.ones(up.shape[1], dtype=torch.bool)
         if used.any():
             weights[block, kind] = (down[used].clone(), part[:, used] * factor)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..models.families import DiTSpec, spec_for, unwrapped
-from ..models.families.projections import KINDS, head_count, projections
+from ..models.families.projections import KINDS, Projection, head_count, projections
 
 
 class LowRank(nn.Module):
@@ -136,7 +136,7 @@ class LoRA(nn.Module):
         for key, part in self.parts.items() if strength else ():
             block, kind = key.split()
             place = places[int(block), kind]
-            hook = _adding(part, place.first, strength * self.scale)
+            hook = _adding(part, place, strength * self.scale)
             handles.append(transformer.get_submodule(place.path).register_forward_hook(hook))
         try:
             yield
@@ -145,14 +145,11 @@ class LoRA(nn.Module):
                 handle.remove()
 
 
-def _adding(part: LowRank, first: int, factor: float):
+def _adding(part: LowRank, place: Projection, factor: float):
     def add(_module, args, out):
         x = args[0]
         down, up = (matrix.to(device=x.device, dtype=x.dtype) for matrix in part.whole())
-        added = factor * F.linear(F.linear(x, down), up)
-        if added.shape[-1] != out.shape[-1]:
-            added = F.pad(added, (first, out.shape[-1] - first - added.shape[-1]))
-        return out + added
+        return out + place.placed(factor * F.linear(F.linear(x, down), up))
 
     return add
 

@@ -10,6 +10,7 @@ import torch
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 from .families import DiTSpec, spec_for
+from .families.stepvideo import STEP_VIDEO
 
 EMBEDDED = "embedded"
 
@@ -31,7 +32,8 @@ class BaseModel(Protocol):
 
 
 def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vram: bool = False) -> BaseModel:
-    """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX.
+    """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX, or
+    the published folder of Step-Video-T2V.
 
     compute: where and in which number format it is run; a device's name takes what is right for it.
     low_vram: keep a diffusers model's weights in RAM and bring them to the device block by block.
@@ -42,9 +44,12 @@ def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vr
         from .embedded.base_model import EmbeddedModel
 
         return EmbeddedModel(compute)
-    from .diffusers_folder import DiffusersFolder
+    from .diffusers_folder import DiffusersFolder, folder_family
 
-    return DiffusersFolder(Path(model), compute, low_vram=low_vram)
+    kind = DiffusersFolder
+    if folder_family(Path(model))[0] is STEP_VIDEO:
+        from .stepvideo_folder import StepVideoFolder as kind
+    return kind(Path(model), compute, low_vram=low_vram)
 
 
 def base_model_spec(model: str | Path) -> DiTSpec:
@@ -56,6 +61,8 @@ def base_model_spec(model: str | Path) -> DiTSpec:
         from .embedded.model import build_transformer
 
         return spec_for(build_transformer())
-    from .diffusers_folder import folder_spec
+    from .diffusers_folder import folder_family, folder_spec
 
+    if folder_family(Path(model))[0] is STEP_VIDEO:
+        from .stepvideo_folder import folder_spec
     return folder_spec(Path(model))

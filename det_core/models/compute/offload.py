@@ -16,10 +16,14 @@ def offload_blocks(transformer: nn.Module, spec: DiTSpec, device: torch.device |
     block is called again for its backward, and its weights are there only as long as that takes.
     Raises: ValueError without the accelerate package.
     """
+    model = unwrapped(transformer)
+    offload_layers(model, *{type(model.get_submodule(path)).__name__ for path in block_paths(spec)}, device=device)
+
+
+def offload_layers(model: nn.Module, *classes: str, device: torch.device | str) -> None:
+    """The same for any model: what is of one of these `classes` visits the device whole. Raises: as above."""
     try:
         from accelerate import cpu_offload
     except ImportError as error:
         raise ValueError("low memory needs the accelerate package: pip install accelerate") from error
-    model = unwrapped(transformer)
-    classes = {type(model.get_submodule(path)).__name__ for path in block_paths(spec)}
     cpu_offload(model, torch.device(device), offload_buffers=True, preload_module_classes=sorted(classes))

@@ -16,6 +16,7 @@ from .family import Family
 from .hunyuan_video import HUNYUAN_VIDEO
 from .ltx import LTX_VIDEO
 from .spec import Defaults, DiTSpec, Tap, unwrapped
+from .stepvideo import STEP_VIDEO
 from .wan import WAN
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 # The embedded DiT goes first: it is a CogVideoX, too.
-FAMILIES: dict[str, Family] = {f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_VIDEO)}
+FAMILIES: dict[str, Family] = {f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_VIDEO, STEP_VIDEO)}
 
 
 def spec_for(model: nn.Module) -> DiTSpec:

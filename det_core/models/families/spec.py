@@ -88,6 +88,7 @@ class DiTSpec:
     prediction: Literal["v", "flow"]
     track_limit: float  # the tracking loss acts up to this time, 0 (clean) to 1000 (noise); 1000 sigma for flow
     defaults: Defaults
+    head_width: int | None = None  # channels of an attention head, where fused projections go head by head
     attention: Where = "all"  # where the video's tokens stand in a block's q and k
     embedded_guidance: bool = False  # is told its guidance instead of being run twice for it
     boundary: float | None = None  # two experts, their blocks alternate in `taps`: time from which the first acts

@@ -10,6 +10,7 @@ Note: the published model computes its attention in a closed library. The formul
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 EPS = 1e-5
+HEAD_WIDTH = 128
 
 
 class StepAttention(nn.Module):
@@ -100,6 +102,28 @@ class StepLLM(nn.Module):
         for layer in self.transformer.layers:
             embedded = layer(embedded, bias)
         return embedded
+
+
+def published_sizes(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The sizes for `StepLLM` that these weights have, read from their shapes; a head is 128 channels wide.
+
+    Raises: ValueError if these are other weights, or a layer is missing.
+    """
+    embedding, first = "tok_embeddings.word_embeddings.weight", "transformer.layers.0.attention.wqkv.weight"
+    if embedding not in state_dict or first not in state_dict:
+        raise ValueError("these are not the weights of Step-LLM: take the folder step_llm of Step-Video-T2V")
+    layers = {int(key.split(".")[2]) for key in state_dict if key.startswith("transformer.layers.")}
+    if missing := sorted(set(range(max(layers))) - layers):
+        raise ValueError(f"Step-LLM is incomplete: layer {missing[0]} is missing; download its folder again")
+    vocabulary, dim = state_dict[embedding].shape
+    return {
+        "dim": dim,
+        "heads": dim // HEAD_WIDTH,
+        "groups": (state_dict[first].shape[0] - dim) // (2 * HEAD_WIDTH),
+        "layers": len(layers),
+        "ffn": state_dict["transformer.layers.0.feed_forward.w2.weight"].shape[1],
+        "vocabulary": vocabulary,
+    }
 
 
 def slopes(heads: int) -> torch.Tensor:

@@ -9,7 +9,9 @@ Convention: latents are (B, T, C, H, W); time runs from 0 (noise) to 1 (data); t
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +138,12 @@ class CaptionProjection(nn.Module):
 
 
 class StepVideoTransformer(nn.Module):
-    """The defaults are the published model: 29.3 billion parameters."""
+    """The defaults are the published model: 29.3 billion parameters.
+
+    layout: that this module is called as det_core calls it; a subclass for ComfyUI is "native".
+    """
+
+    layout: Literal["diffusers", "native"] = "diffusers"
 
     def __init__(
         self,
@@ -156,7 +163,8 @@ class StepVideoTransformer(nn.Module):
         super().__init__()
         factory = {"dtype": dtype, "device": device}
         dim = num_heads * head_width
-        self.num_heads, self.head_width, self.in_channels = num_heads, head_width, in_channels
+        self.num_heads, self.head_width = num_heads, head_width
+        self.config = SimpleNamespace(in_channels=in_channels)  # as transformers of diffusers are asked
         self.pos_embed = nn.Module()
         self.pos_embed.proj = operations.Conv2d(in_channels, dim, 1, **factory)
         self.adaln_single = AdaLayerNormSingle(dim, operations, **factory)
@@ -204,6 +212,36 @@ class StepVideoTransformer(nn.Module):
         shift, scale = (self.scale_shift_table.to(embedding) + embedding[:, None]).chunk(2, dim=1)
         x = self.proj_out(F.layer_norm(x, x.shape[-1:], eps=EPS) * (1 + scale) + shift)
         return x.unflatten(1, (frames, height, width)).permute(0, 1, 4, 2, 3)
+
+
+def published_sizes(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The sizes for `StepVideoTransformer` that these weights have, read from their shapes.
+
+    Raises: ValueError if a block is missing, or the weights are of Step-Video-TI2V, which reads an image as well.
+    """
+    try:
+        embed, out = state_dict["pos_embed.proj.weight"], state_dict["proj_out.weight"]
+    except KeyError as error:
+        raise ValueError(f"the weights are incomplete: {error.args[0]} is missing; download the model again") from None
+    if embed.shape[1] != out.shape[0]:
+        raise ValueError(
+            "these weights are of Step-Video-TI2V, which makes a video of an image: take Step-Video-T2V "
+            "(stepfun-ai/stepvideo-t2v)"
+        )
+    head_width = state_dict["transformer_blocks.0.attn1.q_norm.weight"].shape[0]
+    blocks = {int(key.split(".")[1]) for key in state_dict if key.startswith("transformer_blocks.")}
+    if missing := sorted(set(range(max(blocks))) - blocks):
+        raise ValueError(f"the weights are incomplete: block {missing[0]} is missing; download the model again")
+    return {
+        "num_heads": embed.shape[0] // head_width,
+        "head_width": head_width,
+        "num_layers": len(blocks),
+        "in_channels": embed.shape[1],
+        "caption_channels": tuple(
+            state_dict[f"{name}.weight"].shape[1] for name in ("caption_projection.linear_1", "clip_projection")
+        ),
+        "mlp_width": state_dict["transformer_blocks.0.ff.net.0.proj.weight"].shape[0],
+    }
 
 
 def time_sines(time: torch.Tensor) -> torch.Tensor:

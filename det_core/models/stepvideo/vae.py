@@ -14,20 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...media.frame_map import FrameMap
 from .tiles import tiled
 from .vae_blocks import CausalConv3d, PadDown2d, frame_norm, middle, residual_blocks, upsampling
 
+FRAMES = FrameMap((), (1, 8, 8))
 CHUNK, LATENT_CHUNK, CELL = 17, 3, 16  # pixel frames, latent frames, pixels on each side of a cell
 CONV_OUT, CONV_OUT_IN_FILE = "decoder.conv_out.conv.", "decoder.conv_out."
 
 
 def latent_frames(frames: int) -> int:
-    """Latent frames of a video: 3 of every 17 frames, or 1 of a picture. Raises ValueError for other lengths."""
-    if frames == 1 or (frames > 0 and frames % CHUNK == 0):
-        return max(1, frames // CHUNK * LATENT_CHUNK)
-    below = frames // CHUNK * CHUNK
-    lengths = f"{below} or {below + CHUNK}" if below else CHUNK
-    raise ValueError(f"Step-Video codes chunks of {CHUNK} frames; got {frames} frames: use {lengths}")
+    """Latent frames of a video of 17 k frames, or of a picture. Raises ValueError for other lengths."""
+    return 1 if frames == 1 else FRAMES.latent_frames(frames)
 
 
 def pixel_frames(latent_frames: int) -> int:
@@ -39,7 +37,7 @@ def pixel_frames(latent_frames: int) -> int:
             f"Step-Video decodes chunks of {LATENT_CHUNK} latent frames to {CHUNK} frames each; got {latent_frames} "
             "latent frames: do not cut latents in time"
         )
-    return latent_frames // LATENT_CHUNK * CHUNK
+    return FRAMES.frames(latent_frames)
 
 
 def channel_average(x: torch.Tensor, channels: int) -> torch.Tensor:
@@ -199,6 +197,22 @@ def mixed_borders(pixels: torch.Tensor) -> torch.Tensor:
         after.mul_(0.6).add_(before, alpha=0.4)
         before.mul_(0.6).add_(after, alpha=0.4)
     return pixels
+
+
+def published_sizes(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The sizes for `StepVideoVAE` that these weights (under its names) have, read from their shapes."""
+    levels = sum(f"encoder.down.{i}.block.0.conv1.conv.weight" in state_dict for i in range(16))
+
+    def widths(part: str) -> tuple[int, ...]:
+        return tuple(state_dict[f"{part}.{i}.block.0.conv1.conv.weight"].shape[0] for i in range(levels))
+
+    return {
+        "latent_channels": state_dict["decoder.conv_in.conv.weight"].shape[1],
+        "base": state_dict["encoder.conv_in.conv.weight"].shape[0],
+        "encoder_widths": widths("encoder.down"),
+        "decoder_widths": widths("decoder.up"),
+        "blocks": sum(f"encoder.down.0.block.{i}.norm1.weight" in state_dict for i in range(16)),
+    }
 
 
 def file_keys(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
