@@ -64,6 +64,9 @@ def train_on(
     def save(result: TrainResult) -> None:
         result.adapter.metadata.update(adapter_metadata(source, caption, result, config))
         result.adapter.save(path)
+        if experts := model.denoiser.spec.experts:  # for programs that load one of them at a time
+            for name, adapter in result.adapter.of_experts(experts).items():
+                adapter.save(path.with_name(f"{path.stem}.{name}.safetensors"))
         result.state.save(state_file)
 
     def step(run: TrainingRun, losses: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from det_core.models.compute.memory import training_memory
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.families import spec_for
 from det_core.models.families.projections import projections
+from det_core.models.families.spec import EXPERTS
 from det_core.models.families.wan import Experts
 from det_core.training.loop import TrainConfig, train_motion_adapter
 
@@ -72,3 +73,17 @@ def test_a_step_keeps_the_activations_of_one_expert(pair):
     settings = {"policy": "none", "dtype": torch.float32, "parameters": 0}
     latents = (1, 4, 3, 4, 6)
     assert training_memory(spec, latents, **settings) == training_memory(one, latents, **settings)
+
+
+@torch.no_grad()
+def test_an_adapter_of_both_comes_apart_into_one_for_each(pair, tmp_path):
+    both = filled_adapter(pair)
+    both.metadata["kept_blocks"] = "0-2"
+    with attach(pair, both, keep=both.keep):
+        wanted = call(pair, [950.0, 900.0]), call(pair, [400.0, 100.0])
+    for name, expected, t, kept in zip(EXPERTS, wanted, ([950.0, 900.0], [400.0, 100.0]), ([0, 1], [0]), strict=True):
+        both.of_experts(EXPERTS)[name].save(tmp_path / "one.safetensors")
+        one, model = MotionAdapter.load(tmp_path / "one.safetensors"), pair.get_submodule(name)
+        assert (one.num_blocks, one.keep, one.metadata["expert"]) == (3, kept, name)
+        with attach(model, one, keep=one.keep):
+            assert torch.equal(call(model, t), expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -116,6 +116,17 @@ class MotionAdapter(nn.Module):
     ) -> AbstractContextManager:
         """Act in a diffusers transformer, see `attach`."""
         return attach(transformer, self, keep=keep, strength=strength)
+
+    def of_experts(self, names: Sequence[str]) -> dict[str, MotionAdapter]:
+        """The adapters of the experts whose blocks take turns in this one, each for its own model alone. Metadata says
+        which `expert` one is for."""
+        count, apart = len(names), {}
+        for first, name in enumerate(names):
+            kernels = {block // count: kernel for block, kernel in self.blocks.items() if block % count == first}
+            apart[name] = MotionAdapter(self.base_model, self.num_blocks // count, kernels)
+            kept = [block // count for block in self.keep if block % count == first]
+            apart[name].metadata |= {**self.metadata, "kept_blocks": format_blocks(kept), "expert": name}
+        return apart
 
     def save(self, path: str | Path) -> None:
         """Write the adapter atomically as one .safetensors file: tensors in their own dtype, metadata as text."""

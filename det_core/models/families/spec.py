@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Layout = Literal["diffusers", "native"]
 Where = Literal["all", "first", "last"] | int
+EXPERTS = ("high", "low")  # of two models, that for high noise and that for low noise
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class DiTSpec:
     def name(self) -> str:
         """The family's name, as adapter files have it."""
         return self.family.name
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """The names of the two experts, if there are two, in the order in which their blocks alternate."""
+        return EXPERTS if self.boundary is not None else ()
 
     @property
     def num_blocks(self) -> int:

@@ -19,7 +19,7 @@ from ..overriding import Forward, overridden
 from .family import Costs, Family
 from .placing import Placing, RotaryTable, placed_rotary, starts
 from .projections import Stack
-from .spec import Defaults, DiTSpec, Layout, Tap, unwrapped
+from .spec import EXPERTS, Defaults, DiTSpec, Layout, Tap, unwrapped
 
 CAUTION = (
     "The author of DeT reports that temporal kernels do not work on Wan. They train and apply here, but expect "
@@ -61,9 +61,6 @@ RULES = (
     ("scale_shift_table", "head.modulation"),
     ("proj_out", "head.head"),
 )
-
-
-EXPERTS = ("high", "low")
 
 
 class Experts(nn.Module):
