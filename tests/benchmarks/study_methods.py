@@ -21,9 +21,11 @@ from det_core.fym.classify import classify_heads
 from det_core.fym.sparse import Example, RandomFrames, sparse_latents, still_examples
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
 from det_core.lora.lora import LoRA
+from det_core.models.compute.precision import Compute
 from det_core.training.loop import TrainConfig, fit
 from det_core.training.views import scaled_frames
 
+BF16 = Compute.on("cpu").bf16  # as every command computes here
 PARAMETERS = 196_608  # of a motion adapter with the embedded model's own settings; the other forms are sized to it
 
 
@@ -71,7 +73,7 @@ def whole(make: Callable[[Unit, torch.Generator], nn.Module], **changes) -> Trai
 
 def fitted(unit: Unit, module: nn.Module, changes: dict) -> nn.Module:
     config = TrainConfig.for_spec(
-        unit.spec, **{"steps": unit.plan.steps, "seed": unit.index, "bf16": True, **steps_of(unit, changes)}
+        unit.spec, **{"steps": unit.plan.steps, "seed": unit.index, "bf16": BF16, **steps_of(unit, changes)}
     )
     if isinstance(module, MotionAdapter):
         for kernel in module.blocks.values():
@@ -149,7 +151,7 @@ def follow_your_motion(
 
     def train(unit: Unit) -> Trained:
         denoiser, transformer = unit.denoiser, unit.denoiser.transformer
-        shared = {"seed": unit.index, "bf16": True}
+        shared = {"seed": unit.index, "bf16": BF16}
         configs = {
             "spatial": LoRAConfig.for_stage(unit.spec, "spatial", **shared),
             "temporal": LoRAConfig.for_stage(unit.spec, "temporal", **shared, **temporal_changes),
