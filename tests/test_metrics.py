@@ -99,7 +99,7 @@ def test_hybrid_equals_a_direct_loop_with_hidden_frames():
     seen_a, seen_b = (torch.rand(11, 15, generator=g) > 0.25 for _ in range(2))
     seen_b[5] = False  # nothing to compare
     source, generated = Tracks(points, seen_a), Tracks(other, seen_b)
-    score = motion_fidelity(source, generated)
+    score = motion_fidelity(source, generated, "hybrid")
     pairs = [
         direct_hybrid(p, q, s)
         for p, q, s in zip(
@@ -185,7 +185,7 @@ def test_hidden_frames_count_in_neither_half():
     visible[:, 8:11] = False
     jumps = generated.points.clone()
     jumps[:, 8:11] = 9.0
-    assert motion_fidelity(source, Tracks(jumps, visible)).score == pytest.approx(1.0, abs=1e-9)
+    assert motion_fidelity(source, Tracks(jumps, visible), "hybrid").score == pytest.approx(1.0, abs=1e-9)
 
 
 def test_best_match_ignores_order_and_punishes_copies():
@@ -224,7 +224,7 @@ def test_best_match_equals_a_direct_search():
 
     by_generated = [best(generated.visible[j].sum().item(), [(i, j) for i in range(7)]) for j in range(5)]
     by_source = [best(source.visible[i].sum().item(), [(i, j) for j in range(5)]) for i in range(7)]
-    score = motion_fidelity(source, generated, matching="best")
+    score = motion_fidelity(source, generated, "hybrid", matching="best")
     assert score.score == pytest.approx((np.nanmean(by_generated) + np.nanmean(by_source)) / 2, abs=1e-9)
     assert score.per_track.tolist() == pytest.approx(by_generated, abs=1e-9, nan_ok=True)
 
@@ -295,12 +295,12 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="source tracks is visible in any frame"):
         motion_fidelity(hidden, tracks)
     with pytest.raises(ValueError, match="generated tracks is visible in any frame"):
-        motion_fidelity(tracks, hidden)
+        motion_fidelity(tracks, hidden, "hybrid")
     odd = torch.arange(21) % 2 == 0
     alternate = [Tracks(tracks.points, pattern.expand(9, 21)) for pattern in (odd, ~odd)]
     for matching in ("index", "best"):
         with pytest.raises(ValueError, match="no track is visible in both videos"):
-            motion_fidelity(*alternate, matching=matching)
+            motion_fidelity(*alternate, "hybrid", matching=matching)
     with pytest.raises(ValueError, match="'paper' is unknown"):
         motion_fidelity(tracks, tracks, "paper")
     with pytest.raises(ValueError, match="'nearest' is unknown"):
