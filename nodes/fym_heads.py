@@ -18,7 +18,7 @@ from ._comfy.apply import has_adapter, model_spec
 from ._comfy.head_reading import watched_model
 from ._comfy.lora import FymHeads
 from ._comfy.memory import check_fits
-from ._comfy.sockets import video_latents
+from ._comfy.sockets import noise_mask_of, video_channels, video_latents
 from ._comfy.training import trainable
 
 
@@ -83,7 +83,7 @@ class FYMClassifyHeads(io.ComfyNode):
         spec = model_spec(model)
         if has_adapter(model):
             raise ValueError("this MODEL has a motion adapter on it: classify the heads of the base model")
-        z = video_latents(latents, model.model.latent_format.latent_channels, spec)
+        z = video_latents(latents, video_channels(model), spec)
         needed = training_memory(  # of one block: nothing is kept for a backward
             dataclasses.replace(spec, taps=spec.taps[:1]),
             z.shape,
@@ -99,7 +99,7 @@ class FYMClassifyHeads(io.ComfyNode):
             mm.throw_exception_if_processing_interrupted()
             bar.update_absolute(done, total)
 
-        given = {"mask": latents.get("noise_mask"), "single_frames": True}
+        given = {"mask": noise_mask_of(latents), "single_frames": True}
         with trainable(model, caption, z, spec, needed, False, **given) as (denoiser, x0):
             heads = classify_heads(
                 denoiser,

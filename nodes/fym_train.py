@@ -26,7 +26,7 @@ from ._comfy.lora import (
 )
 from ._comfy.memory import check_fits
 from ._comfy.preview import TrainingView, loss_picture
-from ._comfy.sockets import video_frames, video_latents
+from ._comfy.sockets import noise_mask_of, video_channels, video_frames, video_latents
 from ._comfy.training import trainable
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         if has_adapter(model):
             raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
         dit = model.model.diffusion_model
-        z = video_latents(latents, model.model.latent_format.latent_channels, spec)
+        z = video_latents(latents, video_channels(model), spec)
         given = {"lr": learning_rate, "rank": rank}
         shared = {"seed": train_seed, **{name: value for name, value in given.items() if value}}
         own = {
@@ -240,7 +240,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.frames.even else 1)]
         if frames is not None and vae is not None:
             stills = encoded_stills(vae, video_frames(frames), z)
-        given = {"mask": latents.get("noise_mask"), "single_frames": True}
+        given = {"mask": noise_mask_of(latents), "single_frames": True}
         with trainable(model, caption, z, spec, needed, gradient_checkpointing, **given) as (denoiser, x0):
             if frame_spacing == "paper" and denoiser.conditions.by_frame:
                 raise ValueError(

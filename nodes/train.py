@@ -17,7 +17,7 @@ from ._comfy.apply import has_adapter, model_spec
 from ._comfy.keeper import Keeper
 from ._comfy.memory import check_fits
 from ._comfy.preview import Sampler, TrainingView, loss_picture
-from ._comfy.sockets import DetAdapter, check_track_length, tracks_of, video_latents
+from ._comfy.sockets import DetAdapter, check_track_length, noise_mask_of, tracks_of, video_channels, video_latents
 from ._comfy.training import trainable
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         spec = model_spec(model)
         if has_adapter(model):
             raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
-        z = video_latents(latents, model.model.latent_format.latent_channels, spec)
+        z = video_latents(latents, video_channels(model), spec)
         points = None
         if tracks is not None:
             points = tracks_of(tracks, z.shape[-1] * spec.spatial_compression, z.shape[-2] * spec.spatial_compression)
@@ -223,7 +223,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         earlier = TrainState.load(state_file) if resume else None
         if earlier is not None:
             check_resumable(earlier, config)
-        mask = latents.get("noise_mask")
+        mask = noise_mask_of(latents)
         with trainable(model, caption, z, spec, needed, gradient_checkpointing, mask=mask) as (denoiser, x0):
             sampler = None
             if vae is not None and preview_prompt is not None and preview_every:

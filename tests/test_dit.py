@@ -143,16 +143,21 @@ def test_a_compiled_model_is_recognised():
 
 
 def test_other_models_are_refused_by_name():
-    with pytest.raises(ValueError, match="Linear is not a model .* CogVideoX, HunyuanVideo, Wan, LTX-Video and "):
+    with pytest.raises(
+        ValueError, match="Linear is not a model .* CogVideoX, HunyuanVideo, Wan, LTX-2, LTX-Video, MiniMax H3 and "
+    ):
         spec_for(nn.Linear(2, 2))
     image = NativeHunyuanVideo(32, 2, doubles=1, singles=1)
     image.patch_size = [2, 2]
     with pytest.raises(ValueError, match="makes images, not videos"):
         spec_for(image)
+
+
+def test_a_model_with_sound_is_ltx_2():
     sound = native_twin("ltx", build("ltx"))
     sound.audio_patchify_proj = nn.Linear(1, 1)
-    with pytest.raises(ValueError, match="makes sound as well"):
-        spec_for(sound)
+    spec = spec_for(sound)
+    assert (spec.name, spec.taps[0].tokens, spec.attention) == ("ltx2", "first", "first")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

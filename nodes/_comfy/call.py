@@ -58,6 +58,13 @@ def video_tokens(model, spec: DiTSpec, x: torch.Tensor, call: Mapping[str, Any],
     return VideoTokens((time - guides - front, rows, columns), spec, front)
 
 
+def stream_shapes(model, video: torch.Size) -> list[tuple[int, ...]]:
+    """The shapes of a call's streams for latents of the video alone: MiniMax H3 takes a stream of sound even so, of no
+    length."""
+    silence = [(video[0], 32, 2, 0)] if isinstance(model, comfy.model_base.MiniMaxH3) else []
+    return [tuple(video), *silence]
+
+
 def _guide_tokens(call: Mapping[str, Any]) -> int:
     """LTX: guide frames are appended to the latents, and this lists their tokens, (B, 3, tokens, ...)."""
     return 0 if call.get("keyframe_idxs") is None else call["keyframe_idxs"].shape[2]

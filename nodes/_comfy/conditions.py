@@ -129,7 +129,7 @@ def check_single_frames(denoiser) -> None:
         pass  # a model whose positions cannot be set says so
 
 
-def check_conditioning(model, given: dict, frames: int) -> None:
+def check_conditioning(model, given: dict, frames: int, masked: bool = False) -> None:
     """Refuse a CONDITIONING, `given` beside its text, that a clip of `frames` latent frames cannot be learned under.
 
     Raises: ValueError: guide frames are in it; an image-to-video model has no picture; it is of another length.
@@ -138,6 +138,11 @@ def check_conditioning(model, given: dict, frames: int) -> None:
         raise ValueError(
             "this conditioning has guide frames (LTXV Add Guide), which stand in the latents as if they were video: "
             "train on the source's own latents and a conditioning without guides; sample with guides"
+        )
+    if masked and isinstance(model, comfy.model_base.MiniMaxH3):
+        raise ValueError(
+            "MiniMax H3 is not trained with a noise mask: give the source's first picture as a keyframe of the "
+            "conditioning, and the latents without a mask"
         )
     if isinstance(model, comfy.model_base.WAN22_Animate):
         raise ValueError(

@@ -17,7 +17,7 @@ from torch import nn
 from ...det_core.adapter.attach import tapped
 from ...det_core.models.families import DiTSpec, unwrapped
 from ...det_core.models.families.positions import Positions, native_positions
-from .call import video_tokens
+from .call import stream_shapes, video_tokens
 from .conditions import Conditions
 
 
@@ -53,8 +53,9 @@ class ComfyDenoiser:
         x_t = self.conditions.seen(x_t, sigma, frames)
         arguments, options = self._call(x_t, sigma, frames)
         self._grid = video_tokens(self.model, self.spec, x_t, arguments, options).grid
-        x0 = self.model.apply_model(x_t, sigma, transformer_options=options, **arguments).float()
-        return self.conditions.made(x0, frames)
+        packed = x_t.reshape(len(x_t), 1, -1) if len(arguments.get("latent_shapes") or ()) > 1 else x_t
+        x0 = self.model.apply_model(packed, sigma, transformer_options=options, **arguments).float()
+        return self.conditions.made(x0.reshape(x_t.shape), frames)
 
     def _call(self, x_t: torch.Tensor, sigma: torch.Tensor, frames: list[int] | None) -> tuple[dict, dict]:
         """Keyword arguments and `transformer_options` of a call of the model, as a sampler makes them."""
@@ -62,7 +63,10 @@ class ComfyDenoiser:
         options = comfy.model_patcher.create_model_options_clone(self._options)["transformer_options"]
         to_clean = torch.cat([sigma[:1], sigma.new_zeros(1)])  # some models read the next sigma, too: straight to x0
         options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=to_clean)
-        return comfy.samplers.cond_cat([part.conditioning]), options
+        arguments = comfy.samplers.cond_cat([part.conditioning])
+        if "latent_shapes" in arguments:
+            arguments["latent_shapes"] = stream_shapes(self.model, x_t.shape)
+        return arguments, options
 
     def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
         """1 / sigma^2 for flow, (1 + sigma^2) / sigma^2 for v-prediction: the error of x0 becomes the velocity's."""

@@ -12,10 +12,12 @@ import comfy.sample
 import comfy.utils
 import numpy as np
 import torch
+from comfy.nested_tensor import NestedTensor
 from PIL import Image
 
 from ...det_core.tracking.draw import contact_sheet, loss_curve
 from .apply import apply_adapter
+from .call import stream_shapes
 from .loading import load_for_autograd
 from .notice import send_text
 
@@ -89,6 +91,8 @@ class Sampler:
         try:
             with self._applied(adapter) as model:
                 noise = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed))
+                silence = [torch.zeros(shape) for shape in stream_shapes(self.denoiser.model, self.shape)[1:]]
+                noise = NestedTensor([noise, *silence]) if silence else noise
                 samples = comfy.sample.sample(
                     model,
                     noise,
@@ -98,11 +102,11 @@ class Sampler:
                     "simple",
                     self.positive,
                     self.negative or self.positive,
-                    torch.zeros(self.shape),
+                    noise * 0,
                     disable_pbar=True,
                     seed=self.seed,
                 )
-                frames = self.vae.decode(samples)
+                frames = self.vae.decode(samples.unbind()[0] if silence else samples)
         finally:
             mm.in_training = training
             load_for_autograd([patcher])

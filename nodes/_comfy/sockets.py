@@ -53,11 +53,22 @@ def tracks_value(tracks: Tracks, width: int, height: int) -> dict:
     return {**tracks.to_comfy(width, height), "width": width, "height": height}
 
 
+def video_channels(model) -> int:
+    """Channels of the latents of a MODEL's video; a format of several streams counts the most of them."""
+    return getattr(model.model.diffusion_model, "latents_dim", model.model.latent_format.latent_channels)
+
+
+def noise_mask_of(latent: dict) -> torch.Tensor | None:
+    """The noise mask of the latents' video, if there is one."""
+    mask = latent.get("noise_mask")
+    return mask.unbind()[0] if mask is not None and mask.is_nested else mask
+
+
 def video_latents(latent: dict, channels: int, spec: DiTSpec) -> torch.Tensor:
     """LATENT of one source video, (1, C, T, H, W), fit for the model. Raises ValueError naming both sides."""
     samples = latent["samples"]
-    if samples.is_nested:
-        raise ValueError("these latents hold several streams (video and audio): motion adapters train on video alone")
+    if samples.is_nested:  # video, then sound: adapters train on the video alone
+        samples = samples.unbind()[0]
     if samples.ndim != 5:
         raise ValueError(
             f"the latents are pictures of shape {tuple(samples.shape)}, not a video: encode the frames with the "

@@ -21,10 +21,16 @@ from torch.utils.checkpoint import checkpoint
 
 from ...det_core.models.families import DiTSpec
 from ...det_core.models.overriding import overridden
+from .call import stream_shapes
 from .conditions import Conditions, check_conditioning, check_single_frames
 from .denoiser import ComfyDenoiser
 from .loading import load_for_autograd, own_patcher
 from .quantised import differentiable_forwards
+
+try:  # a comfy-kitchen without it comes with a core that has no MiniMax H3
+    from comfy_kitchen.backends.eager.rope import rms_rope_split_half as _rms_rope
+except ImportError:
+    _rms_rope = None
 
 BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
 INJECTORS = ("audio_injector", "music_injector")
@@ -55,7 +61,7 @@ def trainable(
         single_frames: frames on their own will be looked at, too.
     Raises: ValueError if the conditioning does not fit the source or the model.
     """
-    check_conditioning(model.model, positive[0][1], latents.shape[2])
+    check_conditioning(model.model, positive[0][1], latents.shape[2], mask is not None)
     with torch.inference_mode():  # the mode in which they were loaded
         mm.unload_all_models()  # VAE and text encoder of earlier nodes
     mm.soft_empty_cache()
@@ -98,7 +104,14 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
         mask = frames.to(x0).expand(1, 1, *x0.shape[2:])
     # Nothing of the source may reach the model as a picture that the conditioning does not hold.
     conds = comfy.samplers.process_conds(
-        real, x0, conds, x0.device, latent_image=torch.zeros_like(x0), denoise_mask=mask if blend else None
+        real,
+        x0,
+        conds,
+        x0.device,
+        latent_image=torch.zeros_like(x0),
+        denoise_mask=mask if blend else None,
+        seed=0,
+        latent_shapes=stream_shapes(real, x0.shape),
     )
     return Conditions(real, conds["positive"][0], x0, mask, blend)
 
@@ -115,9 +128,12 @@ def _copied(value):
 
 
 class _CopyBeforeNorm(TorchFunctionMode):
-    """Norms save their input for backward; a block that then adds to that input in place would spoil it."""
+    """Norms save their input for backward; a block that then adds to that input in place would spoil it. The fused norm
+    and rotation of MiniMax H3 has no gradient at all: the same in plain torch takes its place."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if _rms_rope is not None and func is torch.ops.comfy_kitchen.rms_rope_split_half:
+            func = _rms_rope
         if func in _NORMS and isinstance(args[0], torch.Tensor) and args[0].requires_grad:
             args = (args[0].clone(), *args[1:])
         return func(*args, **(kwargs or {}))
@@ -155,4 +171,8 @@ def _block_forward(forward: Callable, in_place: bool, checkpointing: bool) -> Ca
 
 
 def _token_copy(value):
-    return value.clone() if isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point() else value
+    """Token streams copied: (B, N, C), or (N, C) of one sequence, or a pair of them."""
+    if isinstance(value, (tuple, list)) and value and all(isinstance(v, torch.Tensor) for v in value):
+        return type(value)(map(_token_copy, value))
+    tokens = isinstance(value, torch.Tensor) and value.ndim in (2, 3) and value.is_floating_point()
+    return value.clone() if tokens else value

@@ -145,6 +145,11 @@ def _first_frame() -> dict:
     return {"concat_latent_image": image}
 
 
+def _keyframe() -> dict:
+    """MiniMax H3: the first picture as rows of the packed sequence."""
+    return {"minimax_keyframes": [{"resolved_frame_index": 0, "latent": randomly(1, 24, 1, 4, 6)}]}
+
+
 def _vace(reference: bool = False) -> dict:
     from comfy.latent_formats import Wan21
 
@@ -182,6 +187,7 @@ class Case:
     text: int = 32  # width of the text encoding
     size: tuple[int, int] = (HEIGHT, WIDTH)
     given: tuple[int, ...] = ()
+    sound: tuple[int, ...] | None = None  # shape of the stream of sound that is sampled beside the video
     correct: dict | None = None  # what Load DiT knows of a CogVideoX and corrects; None: as the stock loader gives it
 
     def model(self):
@@ -226,6 +232,7 @@ _POSE = {"pose_video_latent": (1, 16, FRAMES, HEIGHT // 2, WIDTH // 2)}
 _IMAGE_REFINER = _HUNYUAN | dict(in_channels=128, out_channels=64, patch_size=[1, 1, 1], vec_in_dim=None)
 _IMAGE = _HUNYUAN | dict(in_channels=64, out_channels=64, patch_size=[1, 1], axes_dim=[64, 64], vec_in_dim=None)
 _LTX_SIZES = dict(channels=128, size=(4, 6))
+_H3_SIZES = dict(channels=24, size=(4, 6), frames=7, text=40)
 _LEARNED = dict(
     num_attention_heads=3,
     in_channels=32,
@@ -360,9 +367,20 @@ CASES = {
         **_LTX_SIZES,
     ),
     "LTX-2": Case("LTXAV", LTXAV, text=48, **_LTX_SIZES),
+    "LTX-2 with sound": Case("LTXAV", LTXAV, text=48, sound=(1, 8, 10, 16), **_LTX_SIZES),
     "LTX-2.3": Case("LTXAV", LTX23, text=48, **_LTX_SIZES),
+    "LTX-2.3 with sound": Case("LTXAV", LTX23, text=48, sound=(1, 8, 10, 16), **_LTX_SIZES),
+    "LTX-2.3, first frame given": Case("LTXAV", LTX23, text=48, given=(0,), **_LTX_SIZES),
+    "LTX-2.3 with guides": Case(
+        "LTXAV", LTX23, _also(keyframe_idxs=(1, 3, 24, 2)), text=48, frames=FRAMES + 1, given=(FRAMES,), **_LTX_SIZES
+    ),
     "LTX-2.5": Case("LTXAV", LTX25, text=48, **_LTX_SIZES),
-    "MiniMax H3": Case("MiniMaxH3", H3, channels=24, size=(4, 6), frames=7, text=40),
+    "LTX-2.5 with sound": Case("LTXAV", LTX25, text=48, sound=(1, 8, 10, 16), **_LTX_SIZES),
+    "MiniMax H3 with sound": Case("MiniMaxH3", H3, sound=(1, 32, 2, 37), **_H3_SIZES),
+    "MiniMax H3, pruned, with sound": Case(
+        "MiniMaxH3", H3 | dict(adaln_curve_grid=9, time_embed_dim=4), sound=(1, 32, 2, 37), **_H3_SIZES
+    ),
+    "MiniMax H3 with a keyframe and sound": Case("MiniMaxH3", H3, _keyframe, sound=(1, 32, 2, 37), **_H3_SIZES),
     "CogVideoX, loaded by Load Diffusion Model": Case("CogVideoX_T2V", _COG),
     "CogVideoX 5B T2V": Case("CogVideoX_T2V", _COG, correct={}),
     "CogVideoX 2B T2V": Case("CogVideoX_T2V", _COG, correct={"positions": "sincos", "snr_shift": 3.0}),
@@ -471,8 +489,15 @@ def quantised_state_dict(state_dict: dict, form: str) -> dict:
     marker = torch.tensor(list(json.dumps({"format": name, **also}).encode()), dtype=torch.uint8)
     out = {}
     for key, value in state_dict.items():
-        inside = key.endswith(".weight") and "blocks." in key and "refiner" not in key and "connector" not in key
-        if not inside or value.ndim != 2 or any(size % 64 for size in value.shape):
+        inside = (
+            key.endswith(".weight")
+            and "blocks." in key
+            and "refiner" not in key
+            and "connector" not in key
+            and "adaln" not in key
+        )
+        least = 64 if "w4a" in name else 32 if name == "mxfp8" else 16
+        if not inside or value.ndim != 2 or any(size % least for size in value.shape):
             out[key] = value
             continue
         wrapped = QuantizedTensor.from_float(value, layout, **how)

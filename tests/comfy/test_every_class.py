@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_models import CASES
+from small_models import CASES, randomly
 from test_apply import digest, overridden
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,10 +48,9 @@ REFUSED: dict[str, dict[str, str]] = {
     "LTX-Video": {"heads": "token positions of ltx cannot be set"},
     "LTX-Video, first frame given": {"heads": "token positions of ltx cannot be set"},
     "LTX-Video with guides": {"train": "has guide frames", "heads": "has guide frames"},
-    "LTX-2": dict.fromkeys(NODES[:3], "makes sound as well"),
-    "LTX-2.3": dict.fromkeys(NODES[:3], "makes sound as well"),
-    "LTX-2.5": dict.fromkeys(NODES[:3], "makes sound as well"),
-    "MiniMax H3": dict.fromkeys(NODES[:3], _UNKNOWN),
+    **{name: {"heads": "token positions of ltx2 cannot be set"} for name in CASES if name.startswith("LTX-2")},
+    "LTX-2.3 with guides": {"train": "has guide frames", "heads": "has guide frames"},
+    **{n: {"heads": "token positions of minimax_h3 cannot be set"} for n in CASES if n.startswith("MiniMax H3")},
     "CogVideoX, loaded by Load Diffusion Model": dict.fromkeys(NODES[:3], "samples it wrongly .* Load DiT"),
     "CogVideoX 5B I2V": {"heads": "has learned positions"},
     "CogVideoX 5B I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
@@ -71,12 +70,16 @@ def node(name: str, module: str):
 def sampled(model, case, changed: tuple[int, int, int] | None = None, steps: int = 2) -> torch.Tensor:
     """KSampler's result; `changed` is a cell (frame, row, column) that starts with other noise."""
     import comfy.sample
+    from comfy.nested_tensor import NestedTensor
 
     noise = torch.randn(case.latents().shape, generator=torch.Generator().manual_seed(3))
     if changed is not None:
         noise[:, :, changed[0], changed[1], changed[2]] += 1
+    if case.sound is not None:
+        noise = NestedTensor([noise, randomly(*case.sound)])
+    empty = noise * 0
     text = case.conditioning()
-    return comfy.sample.sample(
+    result = comfy.sample.sample(
         model,
         noise,
         steps,
@@ -85,11 +88,12 @@ def sampled(model, case, changed: tuple[int, int, int] | None = None, steps: int
         "simple",
         text,
         text,
-        torch.zeros_like(noise),
+        empty,
         disable_pbar=True,
         seed=0,
         noise_mask=case.noise_mask,
-    ).clone()
+    )
+    return result.unbind()[0].clone() if result.is_nested else result.clone()
 
 
 def an_adapter(spec, up: float):

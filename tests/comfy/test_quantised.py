@@ -106,3 +106,26 @@ def test_old_files_of_scaled_fp8(weights):
     losses = [train(patcher).losses["total"] for _ in range(2)]
     assert losses[0] == losses[1] and losses[0][-1] < losses[0][0]
     assert torch.equal(sample(patcher), base)
+
+
+@pytest.mark.parametrize("form", ["int8 ConvRot", "scaled fp8", "nvfp4"])
+@pytest.mark.parametrize("name", ["LTX-2.3 with sound", "MiniMax H3 with sound"])
+def test_bases_with_sound(pack, tmp_path, monkeypatch, name, form):
+    """Two trainings, unload, sample, with the nodes themselves."""
+    import comfy.model_management as mm
+    import test_every_class as nodes
+    from det_pack.nodes._comfy import paths
+    from det_pack.nodes._comfy.quantised import quantised_layers
+    from small_models import CASES
+
+    case = CASES[name]
+    monkeypatch.setattr(paths, "state_path", lambda run: tmp_path / f"{run}.state.safetensors")
+    with torch.inference_mode():
+        state = {k: v.clone() for k, v in case.model().model.diffusion_model.state_dict().items()}
+        patcher = loaded(quantised_state_dict(state, form), case.unet)
+        assert len(quantised_layers(patcher.model.diffusion_model)) >= 12
+        base = nodes.sampled(patcher, case)
+        assert nodes.trained(patcher, case) == nodes.WORKS, "twice: with and without checkpointing"
+        mm.unload_all_models()
+        assert torch.equal(nodes.sampled(patcher, case), base)
+        assert nodes.applied(patcher, case) == nodes.WORKS

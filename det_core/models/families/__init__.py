@@ -15,6 +15,8 @@ from .embedded import EMBEDDED
 from .family import Family
 from .hunyuan_video import HUNYUAN_VIDEO
 from .ltx import LTX_VIDEO
+from .ltx2 import LTX_2
+from .minimax_h3 import MINIMAX_H3
 from .spec import Defaults, DiTSpec, Tap, unwrapped
 from .stepvideo import STEP_VIDEO
 from .wan import WAN
@@ -35,8 +37,10 @@ __all__ = [
     "unwrapped",
 ]
 
-# The embedded DiT goes first: it is a CogVideoX, too.
-FAMILIES: dict[str, Family] = {f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_VIDEO, STEP_VIDEO)}
+# The embedded DiT goes before CogVideoX and LTX-2 before LTX-Video, whose modules they have, too.
+FAMILIES: dict[str, Family] = {
+    f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_2, LTX_VIDEO, MINIMAX_H3, STEP_VIDEO)
+}
 
 
 def spec_for(model: nn.Module) -> DiTSpec:
@@ -75,7 +79,7 @@ def native_weights(state_dict: Mapping[str, torch.Tensor]) -> tuple[Family, Mapp
         if all(mark in state_dict for mark in family.native_marks):
             return family, state_dict
     for family in known:
-        if all(mark in state_dict for mark in family.diffusers_marks):
+        if family.diffusers_marks and all(mark in state_dict for mark in family.diffusers_marks):
             return family, family.to_native(state_dict)
     raise ValueError(f"these are not the weights of {supported('or')}")
 

@@ -15,7 +15,7 @@ from torch import nn
 from ...media.frame_map import FrameMap
 from .family import Costs, Family
 from .projections import Stack
-from .spec import Defaults, DiTSpec, Layout, Tap, has_modules
+from .spec import Defaults, DiTSpec, Layout, Tap
 
 RULES = (
     ("proj_in", "patchify_proj"),
@@ -45,10 +45,6 @@ class LTX(Family):
         if layout == "diffusers":
             config = model.config
             dim, count = config.num_attention_heads * config.attention_head_dim, config.num_layers
-        elif has_modules(model, "audio_patchify_proj"):
-            raise ValueError(
-                f"{type(model).__name__} makes sound as well: a motion adapter needs a video-only LTX model"
-            )
         else:
             dim, count = model.inner_dim, len(model.transformer_blocks)
         return DiTSpec(

@@ -1,0 +1,49 @@
+"""LTX-2 (2.0, 2.3, 2.5): LTX-Video with a stream of sound beside the video's, in its native layout.
+
+Self-attention of a block's video stream sees video tokens only, guide frames after them; sound has attention of its own
+and crosses over. The paper has no LTX experiment: the training values are those it uses for CogVideoX, the sampling
+ones the model's own.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ...media.frame_map import FrameMap
+from .family import Costs, Family
+from .projections import Stack
+from .spec import Defaults, DiTSpec, Layout, Tap
+
+
+class LTX2(Family):
+    name = "ltx2"
+    title = "LTX-2"
+    diffusers_class = ""  # not supported in that layout
+    pipeline = ""
+    native_modules = ("patchify_proj", "audio_patchify_proj", "transformer_blocks.0.attn1")
+    diffusers_marks = ()
+    native_marks = ("patchify_proj.weight", "audio_patchify_proj.weight")
+    rules = ()
+    stacks = ((Stack.plain("transformer_blocks", "attn1"),) * 2,)
+    costs = Costs(12.6, 4.2, 3.0, 14.6, 0, 0)  # of LTX-Video, whose video stream it has; not measured here
+    half_costs = Costs(19.7, 6.2, 3.0, 23.7, 0, 0)
+    in_place = True
+
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        paths = [f"transformer_blocks.{i}.attn1" for i in range(len(model.transformer_blocks))]
+        return DiTSpec(
+            family=self,
+            layout=layout,
+            dim=model.inner_dim,
+            taps=tuple(Tap(path, path, tokens="first") for path in paths),
+            patch=(1, 1, 1),
+            frames=FrameMap((1,), (8,)),
+            spatial_compression=32,
+            prediction="flow",
+            track_limit=550,
+            defaults=Defaults(cfg=1.0, shift=2.37, width=768, height=512, frames=97, sample_steps=8),
+            attention="first",
+        )
+
+
+LTX_2 = LTX2()
