@@ -45,10 +45,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "HunyuanVideo with a reference": {"heads": _REFERENCE},
     "HunyuanImage 2.1 refiner": dict.fromkeys(NODES[:3], "makes pictures"),
     "HunyuanImage 2.1": dict.fromkeys(NODES[:3], "makes images, not videos"),
-    "LTX-Video": {"heads": "token positions of ltx cannot be set"},
-    "LTX-Video, first frame given": {"heads": "token positions of ltx cannot be set"},
     "LTX-Video with guides": {"train": "has guide frames", "heads": "has guide frames"},
-    **{name: {"heads": "token positions of ltx2 cannot be set"} for name in CASES if name.startswith("LTX-2")},
     "LTX-2.3 with guides": {"train": "has guide frames", "heads": "has guide frames"},
     **{n: {"heads": "token positions of minimax_h3 cannot be set"} for n in CASES if n.startswith("MiniMax H3")},
     "CogVideoX, loaded by Load Diffusion Model": dict.fromkeys(NODES[:3], "samples it wrongly .* Load DiT"),
@@ -223,6 +220,74 @@ def test_kernels_see_the_video_alone_in_order(pack, name):
 
 
 FRONT = {"Wan Animate": 1, "Wan VACE with a reference": 1}
+
+
+@pytest.mark.parametrize("name", ["LTX-Video", "LTX-2", "LTX-2.3"])
+def test_frames_of_a_longer_ltx_clip_stand_where_they_stand_in_it(pack, name):
+    from det_pack.det_core.models.families.positions import native_positions
+    from det_pack.nodes._comfy.apply import model_spec
+
+    patcher = CASES[name].model()
+    dit, spec, picked = patcher.model.diffusion_model, model_spec(patcher), [0, 2, 7]
+
+    def tables(frames: int) -> torch.Tensor:
+        x = torch.zeros(1, 128, frames, 4, 6)
+        _, coordinates, _ = dit._process_input([x] if name != "LTX-Video" else x, None, None)
+        own = coordinates[0] if isinstance(coordinates, list) else coordinates
+        return own.float().unflatten(2, (frames, 24))
+
+    whole = tables(9)
+    with torch.no_grad(), native_positions(dit, spec, picked):
+        assert torch.equal(tables(3), whole[:, :, picked])
+    assert torch.equal(tables(3), whole[:, :, :3])
+    with native_positions(dit, spec, [0.0, 1.0]), pytest.raises(ValueError, match="positions for 2 time steps"):
+        tables(3)
+
+
+def test_sound_follows_the_motion_unless_it_is_kept_apart(pack):
+    """LTX-2: with `v2a_cross_attn` off an adapter leaves the stream of sound as it is, to the bit."""
+    import comfy.sample
+    from comfy.nested_tensor import NestedTensor
+    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+
+    case = CASES["LTX-2.3 with sound"]
+    patcher = case.model()
+    noise, text = NestedTensor([case.latents(), randomly(*case.sound)]), case.conditioning()
+
+    def sound(model, crossing: bool) -> torch.Tensor:
+        model = model.clone()
+        model.model_options["transformer_options"]["v2a_cross_attn"] = crossing
+        out = comfy.sample.sample(model, noise, 2, 1.0, "euler", "simple", text, text, noise * 0, disable_pbar=True)
+        return out.unbind()[1]
+
+    with torch.inference_mode():
+        moved = apply_adapter(patcher, an_adapter(model_spec(patcher), 0.5), [0, 1, 2], 1.0)
+        assert torch.equal(sound(moved, False), sound(patcher, False))
+        assert (sound(moved, True) - sound(patcher, True)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.given == (0,)])
+def test_a_given_first_frame_is_kept(pack, name):
+    """Sampling with an adapter leaves it; training has no error there."""
+    import comfy.sample
+    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.training import trainable
+
+    case = CASES[name]
+    patcher, text, z = case.model(), case.conditioning(), case.latents()
+    noise = randomly(*z.shape, seed=3)
+    with torch.inference_mode():
+        spec = model_spec(patcher)
+        model = apply_adapter(patcher, an_adapter(spec, 0.5), [0, 1, 2], 1.0)
+        out = comfy.sample.sample(
+            model, noise, 2, 1.0, "euler", "simple", text, text, z, disable_pbar=True, noise_mask=case.noise_mask
+        )
+        assert (out[:, :, :1] - z[:, :, :1]).abs().max() < 1e-5
+        assert (out[:, :, 1:] - z[:, :, 1:]).abs().max() > 0.1
+        with trainable(patcher, text, z, spec, 0, True, mask=case.noise_mask) as (denoiser, x0), torch.no_grad():
+            t = torch.tensor([500.0])
+            error = denoiser.predict_x0(denoiser.add_noise(x0, noise.clone(), t), t, {}) - x0
+    assert error[:, :, :1].abs().max() == 0 and error[:, :, 1:].abs().max() > 0.1
 
 
 def table() -> str:

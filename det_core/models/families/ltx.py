@@ -6,14 +6,18 @@ The paper has no LTX experiment: the training values are those it uses for CogVi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
+from ..overriding import Forward, replaced
 from .family import Costs, Family
+from .placing import Placing
 from .projections import Stack
 from .spec import Defaults, DiTSpec, Layout, Tap
 
@@ -98,6 +102,24 @@ class LTX(Family):
 
     def latent_statistics(self, vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return vae.latents_mean, vae.latents_std / (vae.config.scaling_factor or 1.0)
+
+    @contextmanager
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> Iterator[dict]:
+        """Where cells stand is asked of the patchifier; seconds and the first frame's shorter span follow from that."""
+        placed = partial(_placed_cells, dit.patchifier.get_latent_coords, placing)
+        with replaced(dit.patchifier, "get_latent_coords", placed):
+            yield {}
+
+
+def _placed_cells(own: Forward, placing: Placing, frames: int, height: int, width: int, *args) -> torch.Tensor:
+    """Corners of the cells, (B, 3, tokens) or with their ends (B, 3, tokens, 2), at the places of `placing`."""
+    placing.meet((frames, height, width))
+    cells = own(frames, height, width, *args)
+    placed = cells.float()
+    for axis, at in placing.tokens.items():
+        start = cells[:, axis, :, :1] if cells.ndim == 4 else cells[:, axis]
+        placed[:, axis] = at.to(placed)[start.long()] + (cells[:, axis] - start)
+    return placed
 
 
 LTX_VIDEO = LTX()

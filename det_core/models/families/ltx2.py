@@ -11,6 +11,7 @@ from torch import nn
 
 from ...media.frame_map import FrameMap
 from .family import Costs, Family
+from .ltx import LTX
 from .projections import Stack
 from .spec import Defaults, DiTSpec, Layout, Tap
 
@@ -28,6 +29,7 @@ class LTX2(Family):
     costs = Costs(12.6, 4.2, 3.0, 14.6, 0, 0)  # of LTX-Video, whose video stream it has; not measured here
     half_costs = Costs(19.7, 6.2, 3.0, 23.7, 0, 0)
     in_place = True
+    place_native = LTX.place_native
 
     def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
         paths = [f"transformer_blocks.{i}.attn1" for i in range(len(model.transformer_blocks))]
