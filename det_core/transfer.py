@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,23 +17,29 @@ from .adapter.motion_adapter import MotionAdapter
 from .files import atomic_write
 from .measure import Measurement, Ruler
 from .models.base_model import BaseModel
+from .models.families import DiTSpec
 from .models.sample import sample
 from .source import Source
-from .training.loop import TrainConfig, TrainingRun, TrainResult, train_motion_adapter
-from .training.state import TrainState
+from .training.config import TrainConfig
+from .training.loop import fingerprint, train_motion_adapter
+from .training.run import TrainResult
+from .training.saved import Saving, earlier_state
+from .training.state import state_path
 from .training.views import scaled_frames
 
 log = logging.getLogger(__name__)
 
 
-def adapter_metadata(source: Source, caption: str, result: TrainResult, config: TrainConfig) -> dict[str, str]:
+def adapter_metadata(
+    source: Source, caption: str, losses: dict[str, list[float]], config: TrainConfig
+) -> dict[str, str]:
     """What an adapter file says about itself, beyond its shapes."""
-    last = {name: values[-1] for name, values in result.losses.items() if values}
+    last = {name: values[-1] for name, values in losses.items() if values}
     return {
         "source": source.describe(),
         "caption": caption,
         "config": json.dumps(asdict(config)),
-        "steps": str(len(result.losses["total"])),
+        "steps": str(len(losses["total"])),
         "losses": json.dumps({k: v for k, v in last.items() if v == v}),
         "seed": str(config.seed),
         "pack_version": __version__,
@@ -52,32 +59,18 @@ def train_on(
 ) -> TrainResult:
     """Train an adapter and write it to `path`, with its resumable state beside it (`state_path`).
 
-    The state is written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of
-    `on_step`), once more at the last completed step.
+    Both are written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of `on_step`),
+    once more at the last completed step; see `Saving`.
+    Raises: ValueError if it shall resume what learned from something else, or with other settings.
     """
     latents = model.encode_video(scaled_frames(source.pixels, model.denoiser.spec, config.scale))
     cond = model.encode_prompts([caption])
-    state_file = state_path(path)
-    earlier = TrainState.load(state_file) if resume and state_file.exists() else None
-    last_run: TrainingRun | None = None
-
-    def save(result: TrainResult) -> None:
-        result.adapter.metadata.update(adapter_metadata(source, caption, result, config))
-        result.adapter.save(path)
-        if experts := model.denoiser.spec.experts:  # for programs that load one of them at a time
-            for name, adapter in result.adapter.of_experts(experts).items():
-                adapter.save(path.with_name(f"{path.stem}.{name}.safetensors"))
-        result.state.save(state_file)
-
-    def step(run: TrainingRun, losses: dict[str, float]) -> None:
-        nonlocal last_run
-        last_run = run
-        if run.step % save_every == 0 and run.step < config.steps:
-            save(run.result())
-        if on_step is not None:
-            on_step(run, losses)
-
-    try:
+    learns_from = fingerprint(latents, cond, source.tracks)
+    state_file = state_path(path, learns_from)
+    earlier = earlier_state(state_file, config, learns_from) if resume else None
+    write_adapter = partial(_write_adapter, path, source, caption, model.denoiser.spec)
+    go_on = "continue with --resume"
+    with Saving(state_file, save_every, on_step=on_step, beside=write_adapter, go_on=go_on) as saving:
         result = train_motion_adapter(
             model.denoiser,
             latents,
@@ -85,21 +78,27 @@ def train_on(
             source.tracks,
             config,
             full_size=latent_shape(model, *source.pixels.shape[:3])[-2:],
-            on_step=step,
+            on_step=saving,
             resume=earlier,
         )
-    except BaseException:
-        if last_run is not None:
-            save(last_run.result())
-            log.warning("stopped after step %d of %d; saved: continue with --resume", last_run.step, config.steps)
-        raise
-    save(result)
+    write_adapter(result.adapter, result.losses, config)
     return result
 
 
-def state_path(adapter_path: Path) -> Path:
-    """The training state beside an adapter file."""
-    return adapter_path.with_name(adapter_path.stem + ".state.safetensors")
+def _write_adapter(
+    path: Path,
+    source: Source,
+    caption: str,
+    spec: DiTSpec,
+    adapter: MotionAdapter,
+    losses: dict[str, list[float]],
+    config: TrainConfig,
+) -> None:
+    adapter.metadata.update(adapter_metadata(source, caption, losses, config))
+    adapter.save(path)
+    if spec.experts:  # for programs that load one of them at a time
+        for name, part in adapter.of_experts(spec.experts).items():
+            part.save(path.with_name(f"{path.stem}.{name}.safetensors"))
 
 
 def latent_shape(model: BaseModel, frames: int, height: int, width: int) -> torch.Size:

@@ -82,7 +82,9 @@ def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprite
     assert len({r["cost"]["train_s"] for r in by_method["det"]}) == 1  # one training for three prompts
     adapters = sorted(p.name for p in (tmp_path / "one" / "adapters").rglob("*.safetensors"))
     fym = ["fym-seed0.safetensors", "fym-seed0.spatial.safetensors"]
-    assert adapters == ["det-seed0.safetensors", "det-seed0.state.safetensors", *fym, "lora-seed0.safetensors"]
+    states = [name.replace(".safetensors", ".state.safetensors") for name in ("det-seed0.safetensors", *fym)]
+    states.append("lora-seed0.state.safetensors")
+    assert adapters == sorted(["det-seed0.safetensors", *fym, "lora-seed0.safetensors", *states])
     shutil.rmtree(tmp_path / "one" / "units" / "000-figure_eight" / "det")
     stamp = (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns
     again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])

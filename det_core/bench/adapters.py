@@ -13,15 +13,19 @@ from pathlib import Path
 import torch
 
 from ..adapter.motion_adapter import MotionAdapter
-from ..files import atomic_write
+from ..files import write_json
 from ..lora.file import load_lora, save_lora
 from ..lora.lora import LoRA
 from ..models.base_model import EMBEDDED, BaseModel
 from ..source import Source
-from ..training.loop import TrainConfig, fit
+from ..training.draws import DrawnFromViews
+from ..training.loop import TrainConfig, fingerprint, fit
+from ..training.saved import Saving, earlier_state
+from ..training.state import state_path
 from ..transfer import train_on
 
 TRAINED = ("lora", "det", "fym")
+SAVE_EVERY = 100  # steps between two writes of a training's state
 # The paper's DreamBooth-LoRA baseline; a model of a few million parameters needs a smaller rank and larger steps.
 LORA = {"rank": 128, "lr": 1e-4}
 EMBEDDED_LORA = {"rank": 16, "lr": 2e-2}
@@ -64,8 +68,7 @@ class Adapters:
                 train = {"lora": self._train_lora, "det": self._train_det, "fym": self._train_fym}[method]
                 train(source, caption, seed, path)
                 cost = {"train_s": time.monotonic() - started, "peak_mb": peak_mb(self.model)}
-                with atomic_write(cost_file) as temporary:
-                    temporary.write_text(json.dumps(cost))
+                write_json(cost_file, cost)
             self._last = path, self._read(method, path), json.loads(cost_file.read_text())
         return self._last[1:]
 
@@ -84,13 +87,27 @@ class Adapters:
         config = TrainConfig.for_spec(denoiser.spec, seed=seed, lr=self.lora["lr"], **self.changes)
         lora = LoRA(denoiser.transformer, self.lora["rank"], torch.Generator().manual_seed(seed)).to(denoiser.device)
         latents, cond = self.model.encode_video(source.pixels), self.model.encode_prompts([caption])
-        save_lora(path, fit(denoiser, lora, latents, cond, None, config).adapter, denoiser.spec, "diffusers")
+        draw = DrawnFromViews(denoiser, latents, cond, None, config)
+        learns_from = fingerprint(latents, cond)
+        state_file = state_path(path, learns_from)
+        with Saving(state_file, SAVE_EVERY) as saving:
+            result = fit(
+                denoiser,
+                lora,
+                draw,
+                config,
+                learns_from=learns_from,
+                shape=draw.shape,
+                on_step=saving,
+                resume=earlier_state(state_file, config, learns_from),
+            )
+        save_lora(path, result.adapter, denoiser.spec, "diffusers")
 
     def _train_fym(self, source: Source, caption: str, seed: int, path: Path) -> None:
         """Both stages; the spatial LoRA is kept beside the temporal one, which alone acts on new looks."""
         from ..fym.classify import classify_heads
         from ..fym.sparse import sparse_count, sparse_latents, still_examples
-        from ..fym.train import LoRAConfig, group_lora, train_lora
+        from ..fym.train import LoRAConfig, group_lora, learned_by_lora, train_lora
 
         denoiser, spec = self.model.denoiser, self.model.denoiser.spec
         latents, cond = self.model.encode_video(source.pixels), self.model.encode_prompts([caption])
@@ -103,8 +120,14 @@ class Adapters:
         for stage in ("spatial", "temporal"):
             config = LoRAConfig.for_stage(spec, stage, seed=seed, **self.changes)
             lora = group_lora(denoiser.transformer, heads, stage, config)
-            result = train_lora(denoiser, lora, examples[stage], cond, config, frozen=spatial)
             name = path if stage == "temporal" else path.with_name(f"{path.stem}.spatial.safetensors")
+            learns_from = learned_by_lora(examples[stage], cond, spatial)
+            state_file = state_path(name, learns_from)
+            earlier = earlier_state(state_file, config, learns_from)
+            with Saving(state_file, SAVE_EVERY) as saving:
+                result = train_lora(
+                    denoiser, lora, examples[stage], cond, config, frozen=spatial, on_step=saving, resume=earlier
+                )
             save_lora(name, result.adapter, spec, "diffusers")
             spatial = result.adapter
 

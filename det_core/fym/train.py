@@ -15,7 +15,8 @@ import torch
 from ..lora.lora import LoRA
 from ..models.denoiser import Condition, Denoiser
 from ..models.families import DiTSpec
-from ..training.loop import OnStep, TrainConfig, TrainResult, fit
+from ..training.config import FitConfig
+from ..training.loop import OnStep, TrainResult, fingerprint, fit
 from ..training.losses import denoising_loss
 from ..training.state import TrainState
 from .heads import HeadMap
@@ -23,9 +24,9 @@ from .motion_loss import motion_loss, velocities
 from .sparse import Examples, RandomFrames
 
 
-@dataclass(frozen=True)
-class LoRAConfig(TrainConfig):
-    """How one LoRA is trained. What belongs to motion adapters alone (tracking, kernels) is not looked at."""
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig(FitConfig):
+    """How one LoRA is trained."""
 
     steps: int = 600
     lr: float = 1e-4
@@ -85,38 +86,54 @@ def train_lora(
     Raises: NonFiniteLoss.
     """
     lora.to(denoiser.device)
-    batch_cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in cond.items()}
-
-    def loss(generator: torch.Generator) -> dict[str, torch.Tensor]:
-        example = examples.draw(generator)
-        x0 = example.latents.to(denoiser.device).expand(config.batch, *example.latents.shape[1:])
-        t = denoiser.sample_t(config.batch, generator)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        anchor = int(torch.randint(x0.shape[2], (), generator=generator))
-        with denoiser.at_positions(example.positions):
-            with torch.autocast(x0.device.type, torch.bfloat16, config.bf16):
-                x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, batch_cond)
-        weight = denoiser.loss_weight(t)
-        terms = {"denoising": denoising_loss(x0_pred, x0, weight)}
-        predicted, target = velocities(x0_pred, x0, noise, weight, denoiser.spec.prediction)
-        terms["motion"] = motion_loss(predicted, target, config.motion_loss, anchor)
-        return {**terms, "total": config.denoising_weight * terms["denoising"] + config.motion_weight * terms["motion"]}
-
-    source, beneath = examples.source, nullcontext()
+    learns_from, beneath = learned_by_lora(examples, cond, frozen), nullcontext()
     if frozen is not None:
-        source["frozen"] = torch.cat([p.detach().cpu().flatten() for p in frozen.parameters()])
         beneath = denoiser.attached(frozen.to(denoiser.device).requires_grad_(False))
     with beneath:
         result = fit(
             denoiser,
             lora,
-            torch.zeros(examples.shape),  # the size of a step; what is learned goes along with the condition
-            {**cond, **source},
-            None,
+            DrawnFromExamples(denoiser, examples, cond, config),
             config,
+            learns_from=learns_from,
+            shape=examples.shape,
             on_step=on_step,
             resume=resume,
-            loss=loss,
         )
     lora.metadata |= {"config": json.dumps(asdict(config)), "steps": str(len(result.losses["total"]))}
     return result
+
+
+def learned_by_lora(examples: Examples | RandomFrames, cond: Condition, frozen: LoRA | None = None) -> str:
+    """The `fingerprint` of what `train_lora` learns from."""
+    named = {**cond, **examples.source}
+    if frozen is not None:
+        named["frozen"] = torch.cat([p.detach().cpu().flatten() for p in frozen.parameters()])
+    return fingerprint(torch.zeros(examples.shape), named)  # the zeros are in the states of earlier versions
+
+
+@dataclass(frozen=True)
+class DrawnFromExamples:
+    """One step's loss of a LoRA: an example, noise, time, one forward, its terms and their weighted sum, "total"."""
+
+    denoiser: Denoiser
+    examples: Examples | RandomFrames
+    cond: Condition
+    config: LoRAConfig
+
+    def __call__(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        denoiser, config = self.denoiser, self.config
+        example = self.examples.draw(generator)
+        x0 = example.latents.to(denoiser.device).expand(config.batch, *example.latents.shape[1:])
+        cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in self.cond.items()}
+        t = denoiser.sample_t(config.batch, generator)
+        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        anchor = int(torch.randint(x0.shape[2], (), generator=generator))
+        with denoiser.at_positions(example.positions):
+            with torch.autocast(x0.device.type, torch.bfloat16, config.bf16):
+                x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, cond)
+        weight = denoiser.loss_weight(t)
+        terms = {"denoising": denoising_loss(x0_pred, x0, weight)}
+        predicted, target = velocities(x0_pred, x0, noise, weight, denoiser.spec.prediction)
+        terms["motion"] = motion_loss(predicted, target, config.motion_loss, anchor)
+        return {**terms, "total": config.denoising_weight * terms["denoising"] + config.motion_weight * terms["motion"]}

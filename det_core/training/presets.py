@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..models.families import DiTSpec
-from .loop import TrainConfig
+from .config import TrainConfig
 
 
 @dataclass(frozen=True)

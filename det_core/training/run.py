@@ -7,17 +7,15 @@ not finite is kept out of the weights on the device itself: from the first such 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from .config import FitConfig
 from .state import TrainState
-
-if TYPE_CHECKING:
-    from .loop import TrainConfig
 
 
 class NonFiniteLoss(ValueError):
@@ -36,13 +34,78 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """The numbers of one step, on their way from the device."""
+class StepNumbers:
+    """The losses of one step and its gradient's norm, on their way from the device.
 
-    names: list[str]  # of the losses; the gradient's norm comes after them
-    finite: list[bool]  # which of the numbers have to be finite
-    numbers: torch.Tensor
+    must: the names of those that have to be finite; a term without a gradient may be NaN where it does not apply.
+    random_before: state of the run's generator before the step.
+    """
+
+    names: list[str]
+    must: set[str]
+    values: torch.Tensor
     arrived: torch.cuda.Event | None
+    random_before: torch.Tensor
+
+    def read(self) -> dict[str, float]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+
+class LossReader:
+    """Reads the numbers of steps in their order, up to `lag` steps late, and keeps count of what is not finite.
+
+    Attributes:
+        losses: name -> one value a step, of the steps that were read and were finite.
+        bad: () bool on the device, whether any step so far was not finite; None at a lag of 0.
+    """
+
+    def __init__(self, losses: dict[str, list[float]], lag: int):
+        self.losses, self.lag = losses, lag
+        self.bad: torch.Tensor | None = None
+        self._unread: deque[StepNumbers] = deque()
+
+    def send(self, terms: dict[str, torch.Tensor], norm: torch.Tensor, random_before: torch.Tensor) -> None:
+        """Begin to read a step's numbers."""
+        numbers = torch.stack([value.detach().float().to(norm.device) for value in (*terms.values(), norm)])
+        must = [value.requires_grad for value in terms.values()] + [True]
+        names = [*terms, "gradient"]
+        host, arrived = _on_its_way(numbers)
+        needed = {name for name, has_to in zip(names, must, strict=True) if has_to}
+        self._unread.append(StepNumbers(names, needed, host, arrived, random_before))
+        if self.lag_now:
+            bad = ~torch.isfinite(torch.stack([n for n, has_to in zip(numbers, must, strict=True) if has_to])).all()
+            self.bad = bad if self.bad is None else self.bad | bad
+
+    @property
+    def lag_now(self) -> int:
+        """The first step is read at once, so that there is always something to show."""
+        return self.lag if self.losses else 0
+
+    def read(self, lag: int = 0) -> BadStep | None:
+        """Read all but the newest `lag` steps; gives the first one that is not finite, after which nothing is read."""
+        while len(self._unread) > lag:
+            step = self._unread.popleft()
+            values = step.read()
+            norm = values.pop("gradient")
+            wrong = [name for name in values if name in step.must and not math.isfinite(values[name])]
+            if wrong or not math.isfinite(norm):
+                after = len(self._unread)
+                self._unread.clear()
+                what = f"the {wrong[0]} loss became {values[wrong[0]]}" if wrong else f"the gradient became {norm}"
+                return BadStep(what, after, step.random_before)
+            for name, value in values.items():
+                self.losses.setdefault(name, []).append(value)
+        return None
+
+
+@dataclass(frozen=True)
+class BadStep:
+    """A step that was not finite: what became what, how many steps have begun after it, the generator before it."""
+
+    what: str
+    steps_after: int
     random_before: torch.Tensor
 
 
@@ -52,23 +115,27 @@ class TrainingRun:
     its middle. `losses` may lack the last step's on a GPU; `state` and `result` never do."""
 
     adapter: nn.Module
-    config: TrainConfig
+    config: FitConfig
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    source: str  # fingerprint of what is learned: latents, condition, tracks
+    learns_from: str  # `fingerprint` of it
     step: int = 0
-    losses: dict[str, list[float]] = field(default_factory=dict)
     lag: int = 0  # steps whose numbers may still be on their way; needs a fused optimiser
     failure: NonFiniteLoss | None = None
+    reader: LossReader = field(init=False)
 
     def __post_init__(self):
         self._random = self.generator.get_state()
-        self._unread: list[_Unread] = []
-        self._bad: torch.Tensor | None = None
+        self.reader = LossReader({}, self.lag)
+
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        return self.reader.losses
 
     def restore(self, state: TrainState) -> None:
         """Continue from `state`; see `TrainState.restore`."""
-        self.step, self.losses = state.restore(self.adapter, self.optimizer, self.generator)
+        self.step, losses = state.restore(self.adapter, self.optimizer, self.generator)
+        self.reader = LossReader(losses, self.lag)
         self._random = self.generator.get_state()
 
     def complete(self, terms: dict[str, torch.Tensor], norm: torch.Tensor) -> dict[str, float]:
@@ -76,68 +143,52 @@ class TrainingRun:
 
         Returns: the newest losses known. Raises: NonFiniteLoss.
         """
-        numbers = torch.stack([value.detach().float().to(norm.device) for value in (*terms.values(), norm)])
-        finite = [value.requires_grad for value in terms.values()] + [True]
-        host, arrived = _on_its_way(numbers)
-        self._unread.append(_Unread(list(terms), finite, host, arrived, self._random))
-        lag = self.lag if self.losses else 0
+        lag = self.reader.lag_now
+        self.reader.send(terms, norm, self._random)
         if lag:
-            bad = ~torch.isfinite(torch.stack([n for n, must in zip(numbers, finite, strict=True) if must])).all()
-            self._bad = bad if self._bad is None else self._bad | bad
-            self.optimizer.found_inf = self._bad.float()
+            self.optimizer.found_inf = self.reader.bad.float()
         self.step += 1
         self._read(lag)
-        if self.failure:
-            raise self.failure
+        self._raise_failure()
         self.optimizer.step()
         self._random = self.generator.get_state()
         return {name: values[-1] for name, values in self.losses.items()}
 
     def finish(self) -> None:
         """Read what is still on its way. Raises: NonFiniteLoss."""
-        self._read(0)
-        if self.failure:
-            raise self.failure
+        self._read()
+        self._raise_failure()
 
     def state(self) -> TrainState:
         """A copy of everything that resuming needs."""
-        self._read(0)
-        settings = {**asdict(self.config), "source": self.source}
+        self._read()
+        settings = {**asdict(self.config), "source": self.learns_from}
         return TrainState.capture(self.adapter, self.optimizer, self._random, self.step, self.losses, settings)
 
     def result(self) -> TrainResult:
         state = self.state()
         return TrainResult(self.adapter, self.losses, state)
 
-    def again(self, draw: Callable[[torch.Generator], object]) -> None:
+    def draw_again(self, draw: Callable[[torch.Generator], object]) -> None:
         """Draw what the step after the last good one drew; the run stays as it is."""
         generator = torch.Generator()
         generator.set_state(self._random)
         draw(generator)
 
-    def _read(self, lag: int) -> None:
-        while len(self._unread) > lag and not self.failure:
-            unread = self._unread.pop(0)
-            if unread.arrived is not None:
-                unread.arrived.synchronize()
-            *values, norm = unread.numbers.tolist()
-            bad = [n for n, v, must in zip(unread.names, values, unread.finite, strict=False) if must and not _ok(v)]
-            if bad or not _ok(norm):
-                good = self.step - len(self._unread) - 1
-                what = f"the {bad[0]} loss became {values[unread.names.index(bad[0])]}" if bad else None
-                self.failure = NonFiniteLoss(
-                    f"{what or f'the gradient became {norm}'} at step {good + 1}; the last good step ({good}) is kept. "
-                    "Lower the learning rate or train in float32.",
-                    self,
-                )
-                self.step, self._random = good, unread.random_before
-                self._unread.clear()
-                return
-            for name, value in zip(unread.names, values, strict=True):
-                self.losses.setdefault(name, []).append(value)
+    def _read(self, lag: int = 0) -> None:
+        if self.failure is None and (bad := self.reader.read(lag)) is not None:
+            good = self.step - bad.steps_after - 1
+            self.failure = NonFiniteLoss(
+                f"{bad.what} at step {good + 1}; the last good step ({good}) is kept. "
+                "Lower the learning rate or train in float32.",
+                self,
+            )
+            self.step, self._random = good, bad.random_before
 
-
-_ok = math.isfinite
+    def _raise_failure(self) -> None:
+        """A `state` that is asked for in between may have met it, and must not raise."""
+        if self.failure is not None:
+            raise self.failure
 
 
 def _on_its_way(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:

@@ -15,6 +15,7 @@ from det_core.models.compute.precision import fast_bf16
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import TinyModel, build_scheduler
 from det_core.tracking.tracks import Tracks
+from det_core.training.draws import DrawnFromViews
 from det_core.training.loop import TrainConfig, fit
 
 
@@ -86,7 +87,8 @@ def training(denoiser, adapter, literal, shape, cond, as_literal, rounds: int = 
                 marks.append(time.perf_counter())
 
             as_literal(way == "literal")
-            result = fit(denoiser, module, latents, cond, tracks, config, on_step=mark)
+            draw = DrawnFromViews(denoiser, latents, cond, tracks, config)
+            result = fit(denoiser, module, draw, config, learns_from="", shape=draw.shape, on_step=mark)
             seconds[way] += [b - a for a, b in zip(marks, marks[1:], strict=False)]
             losses.setdefault(way, result.losses["total"])
     return {way: {**spread(values), "losses": losses[way]} for way, values in seconds.items()}

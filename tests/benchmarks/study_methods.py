@@ -22,6 +22,7 @@ from det_core.fym.sparse import Example, RandomFrames, sparse_latents, still_exa
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
 from det_core.lora.lora import LoRA
 from det_core.models.compute.precision import Compute
+from det_core.training.draws import DrawnFromViews
 from det_core.training.loop import TrainConfig, fit
 from det_core.training.views import scaled_frames
 
@@ -79,7 +80,8 @@ def fitted(unit: Unit, module: nn.Module, changes: dict) -> nn.Module:
         for kernel in module.blocks.values():
             kernel.down.requires_grad_(config.train_down)
     latents = unit.model.encode_video(scaled_frames(unit.source.pixels, unit.spec, config.scale))
-    fit(unit.denoiser, module, latents, unit.cond, unit.source.tracks, config)
+    draw = DrawnFromViews(unit.denoiser, latents, unit.cond, unit.source.tracks, config)
+    fit(unit.denoiser, module, draw, config, learns_from="", shape=draw.shape)
     return module
 
 

@@ -29,8 +29,10 @@ class StepSize(Protocol):
 
     batch: int
     bf16: bool
-    mid_dim: int | None
-    kernel_size: int | None
+
+    @property
+    def kernel_shape(self) -> dict[str, int | None]:
+        """`mid_dim` and `kernel_size` of what is trained, where it has kernels."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,10 @@ def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: S
         shape,
         policy=policy,
         dtype=dtype,
-        mid_dim=config.mid_dim,
-        kernel_size=config.kernel_size,
         batch=config.batch,
         mlp_ratio=mlp_ratio_of(denoiser.transformer, denoiser.spec),
         parameters=sum(p.numel() for p in adapter.parameters() if p.requires_grad),
+        **config.kernel_shape,
     ).total
 
 

@@ -42,7 +42,19 @@ class Tap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defaults:
+class Optimisation:
+    """How long and how fast something is trained. The values are the paper's for CogVideoX-5B."""
+
+    lr: float = 1e-5
+    weight_decay: float = 1e-2  # the paper's; the released code's default is 1e-4
+    steps: int = 500
+    warmup: int = 0  # steps over which the learning rate rises linearly
+    decay: bool = False  # let the learning rate fall linearly to zero; the paper keeps it constant
+    batch: int = 1  # independent (noise, t) draws a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults(Optimisation):
     """How one base model is trained and sampled unless the user says otherwise.
 
     The values are those of the paper where it has them; each family's file says which are ours.
@@ -51,12 +63,6 @@ class Defaults:
     mid_dim: int = 128
     kernel_size: int = 3
     init_std: float | None = None  # deviation of a new down kernel; None: 1, as in the released code
-    lr: float = 1e-5
-    weight_decay: float = 1e-2
-    steps: int = 500
-    warmup: int = 0  # steps of linear learning-rate warm-up
-    decay: bool = False  # let the learning rate fall linearly to zero
-    batch: int = 1  # noise draws a step
     drop_fraction: float = 0.65  # of the blocks, from the last one back, when sampling
 
     sample_steps: int = 50

@@ -1,0 +1,70 @@
+"""How a training is run: what every training is told, and what a motion adapter's is told beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ..models.compute.checkpointing import POLICIES
+from ..models.families import DiTSpec
+from ..models.families.spec import Optimisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(Optimisation):
+    """What `loop.fit` looks at, whatever it trains. Steps, learning rate and so on: see `Optimisation`."""
+
+    betas: tuple[float, float] = (0.9, 0.95)  # the released code's AdamW
+    seed: int = 0
+    denoising_weight: float = 1.0  # lambda_DL of DeT's eq. 5
+    max_grad_norm: float = 1.0
+    bf16: bool = False  # compute under bfloat16 autocast; adapter and optimiser stay float32
+    checkpoint: str = "auto"  # what blocks keep for backward: none, attention, full; auto: the fastest that fits
+
+    def __post_init__(self):
+        if self.checkpoint not in ("auto", *POLICIES):
+            raise ValueError(f'checkpoint is one of auto, {", ".join(POLICIES)}; got "{self.checkpoint}"')
+        if self.steps < 1 or self.batch < 1:
+            raise ValueError(
+                f"training needs at least 1 step and a batch of 1; got {self.steps} steps, batch {self.batch}"
+            )
+
+    @property
+    def kernel_shape(self) -> dict[str, int | None]:
+        """`mid_dim` and `kernel_size` of what is trained, where it has kernels."""
+        return {}
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: a linear rise over `warmup` steps, with `decay` a linear fall to
+        zero at the end."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.lr * (rise * ((self.steps - step) / self.steps if self.decay else 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(FitConfig):
+    """How a motion adapter is trained. Defaults: the paper's for CogVideoX-5B; `for_spec` has each base model's own."""
+
+    timestep_power: float = 1.0  # t = 1000 u^power; 1 is uniform (the paper), below 1 draws towards noise
+    tracking_weight: float = 0.1  # lambda_TL of eq. 5
+    tracking_sampling: str = "bilinear"  # "nearest" as in the released code
+    tracking_reduction: str = "visible"  # "all" as in the released code
+    mid_dim: int | None = None  # of the temporal kernels; None: the base model's paper value
+    kernel_size: int | None = None  # latent frames; None: the base model's paper value
+    scale: float = 1.0  # of the latents against the size that is sampled; their tokens stand where the full size's do
+    frame_window: int | None = None  # latent frames a step looks at, consecutive, at random; None: all
+    train_down: bool = True  # False leaves the down projections as drawn; only the up projections learn
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"the training scale lies above 0 and at most at 1, got {self.scale:g}")
+
+    @property
+    def kernel_shape(self) -> dict[str, int | None]:
+        return {"mid_dim": self.mid_dim, "kernel_size": self.kernel_size}
+
+    @classmethod
+    def for_spec(cls, spec: DiTSpec, **changes) -> TrainConfig:
+        """The paper's settings for the base model `spec`, with some of them changed."""
+        names = [field.name for field in fields(Optimisation)] + ["mid_dim", "kernel_size"]
+        return cls(**{**{name: getattr(spec.defaults, name) for name in names}, **changes})

@@ -1,0 +1,95 @@
+"""A run that is kept on the disk while it trains, for the command line, the nodes and the benchmark."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from .config import FitConfig
+from .loop import OnStep, check_resumable
+from .run import TrainingRun
+from .state import SUFFIX, TrainState
+
+log = logging.getLogger(__name__)
+
+Beside = Callable[[nn.Module, dict[str, list[float]], FitConfig], None]  # (adapter, losses, config)
+
+
+class Saving:
+    """The `on_step` of a training, and a context around it: keeps the training's state in a file.
+
+        with Saving(path, 100, on_step=show) as saving:
+            result = train_motion_adapter(..., on_step=saving, resume=earlier)
+
+    The state is written every so many steps, once more at the end, and at the last completed step when the training is
+    stopped by anything (Cancel, Ctrl-C, a NaN, an error of `on_step`), which then goes its way. A write that fails, as
+    on a full disk, is a warning and not the end of the training: the file of the write before stays whole.
+
+    Attributes:
+        run: the run in progress, None before its first completed step.
+        kept: the step that is on the disk, None where none of this training is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        every: int,
+        *,
+        on_step: OnStep | None = None,
+        beside: Beside | None = None,
+        go_on: str = "resume it to go on",
+    ):
+        """every: steps between two writes. on_step: called after each step. beside: writes what else shall be kept of
+        an unfinished run, before its state; may raise OSError. go_on: how the user goes on after a stop."""
+        self.path, self.every, self.on_step, self.beside = Path(path), every, on_step, beside
+        self.go_on = go_on
+        self.run: TrainingRun | None = None
+        self.kept: int | None = None
+
+    def __call__(self, run: TrainingRun, losses: dict[str, float]) -> None:
+        self.run = run
+        if run.step % self.every == 0 and run.step < run.config.steps:
+            self.keep()
+        if self.on_step is not None:
+            self.on_step(run, losses)
+
+    def __enter__(self) -> Saving:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self.keep() and kind is not None:
+            log.warning("stopped after step %d of %d; saved: %s", self.kept, self.run.config.steps, self.go_on)
+
+    def keep(self) -> bool:
+        """Write the last completed step, unless it is on the disk; whether it is there now."""
+        if self.run is None:
+            return False
+        if self.run.step == self.kept:
+            return True
+        try:
+            state = self.run.state()
+            if self.beside is not None and state.step < self.run.config.steps:
+                self.beside(self.run.adapter, self.run.losses, self.run.config)
+            state.save(self.path)
+        except OSError as error:
+            log.warning("step %d is not kept: %s", self.run.step, " ".join(str(error).split()))
+            return False
+        self.kept = state.step
+        return True
+
+
+def earlier_state(path: Path, config: FitConfig, learns_from: str) -> TrainState | None:
+    """The state to go on from: the one in `path` (`state_path`), None where nothing of this name is saved.
+
+    Raises: ValueError if it is damaged, has other settings, or if all that is saved learned from something else.
+    """
+    plain = path.with_name(path.name.replace(f".{learns_from}{SUFFIX}", SUFFIX))
+    found = next((file for file in (path, plain) if file.exists()), None)
+    if found is None:
+        return None
+    state = TrainState.load(found)
+    check_resumable(state, config, learns_from)
+    return state
