@@ -15,6 +15,7 @@ class DeTExtension(ComfyExtension):
         from .evaluate import DeTEvaluateMotion
         from .fym_heads import FYMClassifyHeads
         from .fym_train import FYMTrainMotionLoRA
+        from .guide import DeTGuideMotion
         from .load import DeTLoadDiT, DeTTinyModel
         from .tiny_clip import DeTTinyClip
         from .track import DeTTrackVideo
@@ -32,6 +33,7 @@ class DeTExtension(ComfyExtension):
             DeTSaveMotionAdapter,
             DeTLoadMotionAdapter,
             DeTApplyMotionAdapter,
+            DeTGuideMotion,
             DeTEvaluateMotion,
             FYMClassifyHeads,
             FYMTrainMotionLoRA,

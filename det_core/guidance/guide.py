@@ -80,6 +80,11 @@ class Plan:
             raise ValueError(f"guidance needs an update and a share of the steps in (0, 1], not {plan}")
         return replace(plan, step=plan.step * strength)
 
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the loss is of something inside the model, so that its weights must let a gradient through."""
+        return self.loss != "latents"
+
     def guided_steps(self, steps: int) -> int:
         """How many of `steps` steps are guided."""
         return min(steps, max(1, math.ceil(self.share * steps - 1e-6)))

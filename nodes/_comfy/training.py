@@ -69,7 +69,7 @@ def trainable(
         patcher = own_patcher(model)
         stack.callback(lambda: patcher.detach(unpatch_all=False))
         z = latents.clone()
-        conds = {"positive": _copied(comfy.sampler_helpers.convert_cond(positive))}
+        conds = {"positive": copied(comfy.sampler_helpers.convert_cond(positive))}
         options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
         comfy.sampler_helpers.prepare_model_patcher(patcher, conds, options)
         extra, extra_memory = comfy.sampler_helpers.get_additional_models(conds, patcher.model_dtype())
@@ -98,7 +98,7 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
     of it is not learned."""
     mask, blend = None, noise_mask is not None
     if blend:
-        mask = comfy.sampler_helpers.prepare_mask(_copied(noise_mask), x0.shape, x0.device)[:, :1]
+        mask = comfy.sampler_helpers.prepare_mask(copied(noise_mask), x0.shape, x0.device)[:, :1]
     elif (known := conds["positive"][0].get("concat_mask")) is not None and known.ndim == 5:
         frames = (known > 0.5).float().amax(dim=(1, 3, 4)).reshape(1, 1, -1, 1, 1)  # 0: the whole frame is given
         mask = frames.to(x0).expand(1, 1, *x0.shape[2:])
@@ -116,14 +116,14 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
     return Conditions(real, conds["positive"][0], x0, mask, blend)
 
 
-def _copied(value):
+def copied(value):
     """Conditioning with every tensor in it cloned out of inference mode."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
+        return {k: copied(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_copied(v) for v in value)
+        return type(value)(copied(v) for v in value)
     return value
 
 
@@ -144,16 +144,16 @@ def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list
     if not (in_place or checkpointing):
         return []
     blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())]
-    return [(block, _block_forward(block.forward, in_place, checkpointing)) for block in blocks]
+    return [(block, block_forward(block.forward, in_place, checkpointing)) for block in blocks]
 
 
 def _injector_overrides(dit: nn.Module) -> list[tuple[nn.Module, Callable]]:
     """Wan with sound (S2V, WanDancer): between its blocks sound is added to the token stream in place."""
     injectors = [part for name in INJECTORS if (part := getattr(dit, name, None)) is not None]
-    return [(part, _block_forward(part.forward, True, False)) for part in injectors]
+    return [(part, block_forward(part.forward, True, False)) for part in injectors]
 
 
-def _block_forward(forward: Callable, in_place: bool, checkpointing: bool) -> Callable:
+def block_forward(forward: Callable, in_place: bool, checkpointing: bool) -> Callable:
     def protected(*args, **kwargs):
         with _CopyBeforeNorm():
             return forward(*map(_token_copy, args), **{k: _token_copy(v) for k, v in kwargs.items()})

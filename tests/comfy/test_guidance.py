@@ -1,0 +1,110 @@
+"""Guide Motion on every family: what it leaves bit for bit, what it moves, and that the sampler goes on from there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_apply import digest, overridden
+from test_parity import LATENTS, comfy_cond, conditioning, load
+
+FAMILIES = ["cogvideox", "hunyuan_video", "wan", "ltx"]
+
+
+def guided(patcher, source: torch.Tensor, empty: list, **changes):
+    from det_pack.nodes.guide import DeTGuideMotion
+
+    settings = {"strength": 1.0, "guide_by": "features", **changes}
+    return DeTGuideMotion.execute(patcher, {"samples": source}, empty, **settings).result[0]
+
+
+def sampled(model, cond: list, shape, *, sampler: str = "euler", steps: int = 5, seen: list | None = None, **more):
+    import comfy.sample
+
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    callback = None if seen is None else lambda step, x0, x, total: seen.append((step, total))
+    with torch.inference_mode():
+        return comfy.sample.sample(
+            model, noise, steps, 1.0, sampler, "simple", cond, cond, torch.zeros(shape), disable_pbar=True, seed=0,
+            callback=callback, **more,
+        ).clone()  # fmt: skip
+
+
+@pytest.fixture
+def loaded(pack, tmp_path, request):
+    """(MODEL, CONDITIONING, source latents) of one family."""
+    from checkpoints import transformer
+
+    family = request.param
+    patcher = load(pack, tmp_path, family, transformer(family))
+    channels = 128 if family == "ltx" else 16
+    source = torch.randn(1, channels, *LATENTS[family], generator=torch.Generator().manual_seed(3))
+    return patcher, comfy_cond(family, conditioning()), source
+
+
+@pytest.mark.parametrize("loaded", FAMILIES, indirect=True)
+def test_it_moves_the_video_and_leaves_the_model(loaded):
+    patcher, cond, source = loaded
+    before, plain = digest(patcher.model), sampled(patcher, cond, source.shape)
+    assert torch.equal(sampled(guided(patcher, source, cond, strength=0.0), cond, source.shape), plain)
+    seen: list = []
+    made = {loss: sampled(guided(patcher, source, cond, guide_by=loss), cond, source.shape, seen=seen)
+            for loss in ("features", "flow", "latents")}  # fmt: skip
+    for video in made.values():
+        assert video.isfinite().all() and (video - plain).abs().max() > 1e-2
+    assert seen == [(step, 5) for step in range(5)] * 3
+    whole = guided(patcher, source, cond, gradient_checkpointing=False)
+    assert torch.allclose(sampled(whole, cond, source.shape), made["features"], atol=1e-3)
+    assert torch.equal(sampled(patcher, cond, source.shape), plain)
+    assert digest(patcher.model) == before and overridden(patcher.model) == []
+
+
+@pytest.mark.parametrize("loaded", ["cogvideox", "wan"], indirect=True)
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_updates_the_split_sampling_is_the_euler_run(loaded, masked, monkeypatch):
+    from det_pack.det_core.guidance.guide import Guide
+
+    patcher, cond, source = loaded
+    mask = torch.ones(1, 1, *source.shape[2:])
+    mask[:, :, 0] = 0
+    more = {"noise_mask": mask} if masked else {}
+    plain = sampled(patcher, cond, source.shape, **more)
+    monkeypatch.setattr(Guide, "_moved", lambda self, x, updates, model: x)
+    split = sampled(guided(patcher, source, cond, end_percent=0.5), cond, source.shape, **more)
+    assert torch.allclose(split, plain, atol=2e-4)
+
+
+@pytest.mark.parametrize("loaded", ["wan"], indirect=True)
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral", "uni_pc"])
+def test_any_sampler_goes_on_from_the_guided_steps(loaded, sampler):
+    patcher, cond, source = loaded
+    plain, made = (sampled(m, cond, source.shape, sampler=sampler) for m in (patcher, guided(patcher, source, cond)))
+    assert made.isfinite().all() and (made - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("loaded", ["wan"], indirect=True)
+def test_what_does_not_fit_is_refused_in_a_sentence(loaded):
+    patcher, cond, source = loaded
+    with pytest.raises(ValueError, match="encode the source at the size"):
+        sampled(guided(patcher, source[..., :4], cond), cond, source.shape)
+    with pytest.raises(ValueError, match="noisy enough to be guided"):
+        sampled(guided(patcher, source, cond), cond, source.shape, denoise=0.3)
+
+
+@pytest.mark.parametrize("loaded", ["wan"], indirect=True)
+def test_the_core_is_told_of_the_gradients_memory(loaded):
+    from det_pack.nodes._comfy.guidance import KEY, PREPARE
+
+    patcher, cond, source = loaded
+    model = guided(patcher, source, cond)
+    reserve, told = model.wrappers[PREPARE][KEY][0], []
+    reserve(lambda model, shape, *rest: told.append(shape), model, [1, 16, 21, 60, 104])
+    share = model.model.memory_required([2 * told[0][0], *told[0][1:]])
+    from det_pack.det_core.guidance.sampling import guidance_memory
+    from det_pack.nodes._comfy.apply import model_spec
+
+    spec = model_spec(patcher)
+    needed = guidance_memory(
+        spec, torch.Size([1, 16, 21, 60, 104]), spec.guide_block, policy="full",
+        dtype=model.model.get_dtype_inference(), mlp_ratio=spec.family.mlp_ratio(model.model.diffusion_model, spec),
+    )  # fmt: skip
+    assert share >= needed
