@@ -10,7 +10,7 @@ import struct
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_dits import build, call_for, filled_adapter
 
 from det_core.adapter.attach import attach
@@ -332,3 +332,41 @@ def test_metadata_survives_as_text_of_any_kind(adapter, path):
         "empty": "",
         "lines": "a\nb",
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_blocks", "9999999"),
+        ("num_blocks", "9" * 5000),
+        ("kernel_size", "3\u0663"),
+        ("format_version", "1" * 5000),
+        ("kept_blocks", ",".join(["0-1"] * 2000)),
+    ],
+)
+def test_numbers_of_a_file_are_bounded(adapter, path, key, value):
+    adapter.save(path)
+    tensors, metadata = load_file(path), metadata_of(path)
+    save_file(tensors, path, metadata={**metadata, key: value})
+    with pytest.raises(ValueError) as error:
+        MotionAdapter.load(path)
+    one_line(error, path)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_adapter_that_is_not_finite_is_refused(adapter, path, value):
+    with torch.no_grad():
+        adapter.blocks[0].up.weight[0, 0, 0] = value
+    adapter.save(path)
+    with pytest.raises(ValueError, match="blocks.0.up.weight.* holds NaN or infinity") as error:
+        MotionAdapter.load(path)
+    one_line(error, path)
+
+
+def test_a_reference_file_of_repeated_numbers_is_refused(tmp_path):
+    path = tmp_path / "stride.pth"
+    torch.save({f"{BLOCK}.conv{i}.weight": torch.zeros(1).expand(20000, 20000, 3) for i in (1, 2)}, path)
+    with pytest.raises(ValueError, match="no plain tensor") as error:
+        MotionAdapter.from_reference(path)
+    one_line(error, path)

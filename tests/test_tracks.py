@@ -1,12 +1,15 @@
+import io
 import logging
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from det_core.tracking.tracks import Tracks, sample_query_points
 
@@ -204,6 +207,38 @@ def test_hostile_and_damaged_files(tmp_path, monkeypatch):
             Tracks.load(tmp_path / name)
         assert "\n" not in str(caught.value), name
     assert not (tmp_path / "hostile-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "visible"),
+    [
+        ("text.npz", np.array([["a"]]), np.ones((1, 1))),
+        ("complex.npz", np.zeros((2, 3, 2), complex), np.ones((2, 3))),
+        ("dates.npz", np.zeros((2, 3, 2), "datetime64[s]"), np.ones((2, 3))),
+        ("complex.safetensors", torch.zeros(2, 3, 2, dtype=torch.complex64), torch.ones(2, 3)),
+    ],
+)
+def test_tracks_are_real_numbers(tmp_path, name, points, visible):
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, points=points, visible=visible)
+    else:
+        save_file({"points": points, "visible": visible}, path)
+    with pytest.raises(ValueError, match=name) as caught:
+        Tracks.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_would_fill_the_memory_are_refused_by_their_headers(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 500, 2)})
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
+        archive.writestr("points.npy", header.getvalue())
+        archive.writestr("visible.npy", header.getvalue())
+    torch.save(torch.zeros(1).expand(20000, 20000, 3), tmp_path / "stride.pth")
+    for name in ("bomb.npz", "stride.pth"):
+        with pytest.raises(ValueError, match=f"{name}.*(too large|no plain)"):
+            Tracks.load(tmp_path / name)
 
 
 def test_save_refuses_other_suffixes(tmp_path):

@@ -1,13 +1,19 @@
 """Training: it learns, it resumes bit-exactly from any step, it is reproducible, and it stops cleanly."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import build_scheduler, build_transformer
 from det_core.tracking.tracks import Tracks
-from det_core.training.loop import NonFiniteLoss, TrainConfig, train_motion_adapter
-from det_core.training.state import TrainState
+from det_core.training.loop import NonFiniteLoss, TrainConfig, fit, train_motion_adapter
+from det_core.training.saved import Saving, earlier_state
+from det_core.training.state import TrainState, state_path
 
 FRAMES = 5
 
@@ -331,3 +337,172 @@ def test_a_nan_in_the_conditioning_is_not_blamed_on_a_block(denoiser, job):
     job[1]["encoder_hidden_states"][:] = float("nan")
     with pytest.raises(NonFiniteLoss, match=r"It first appears in the input of block 0 of 3\."):
         train_motion_adapter(denoiser, *job, small())
+
+
+# ---------------------------------------------------------------------------------------------- the optimiser's step
+
+
+class Fixed:
+    """A denoiser for a loss that needs no model."""
+
+    device, transformer, spec = torch.device("cpu"), None, None
+
+    def attached(self, _adapter):
+        return nullcontext()
+
+
+class OneWeight(torch.nn.Module):
+    def __init__(self, value: float = 1.0):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([value, -value]))
+
+
+def fitted(config: TrainConfig, gradient: list[float], value: float = 1.0, seen: list | None = None) -> torch.Tensor:
+    """The weights after training on a loss of this constant gradient."""
+    module = OneWeight(value)
+
+    def draw(_generator):
+        return {"total": (module.weight * torch.tensor(gradient)).sum()}
+
+    def look(run, _losses):
+        if seen is not None:
+            seen.append((run.optimizer.param_groups[0]["lr"], module.weight.grad.norm().item()))
+
+    fit(Fixed(), module, draw, config, learns_from="", shape=torch.Size(()), on_step=look)
+    return module.weight.detach()
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_with_decay():
+    for changes, expected in (
+        ({}, [1.0] * 5),
+        ({"warmup": 4}, [0.25, 0.5, 0.75, 1.0, 1.0]),
+        ({"decay": True}, [1.0, 0.8, 0.6, 0.4, 0.2]),
+        ({"warmup": 2, "decay": True}, [0.5, 0.8, 0.6, 0.4, 0.2]),
+    ):
+        seen = []
+        fitted(TrainConfig(steps=5, lr=1e-3, **changes), [1.0, 1.0], seen=seen)
+        assert [lr / 1e-3 for lr, _ in seen] == pytest.approx(expected)
+
+
+def test_gradients_are_clipped_to_their_norm():
+    seen = []
+    fitted(TrainConfig(steps=1, lr=1e-3, max_grad_norm=0.5), [30.0, 40.0], seen=seen)
+    assert seen[0][1] == pytest.approx(0.5, rel=1e-4)
+    fitted(TrainConfig(steps=1, lr=1e-3, max_grad_norm=0.5), [0.03, 0.04], seen=seen)
+    assert seen[1][1] == pytest.approx(0.05, rel=1e-4), "a small one stays"
+
+
+def test_steps_are_those_of_adamw_with_its_decay_and_betas():
+    """Against AdamW as its paper writes it (arXiv 1711.05101)."""
+    config = TrainConfig(steps=3, lr=1e-2, weight_decay=0.3, betas=(0.8, 0.9), max_grad_norm=1e9)
+    weight, gradient = torch.tensor([2.0, -2.0], dtype=torch.float64), torch.tensor([0.5, 3.0], dtype=torch.float64)
+    first, second = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for step in (1, 2, 3):
+        first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+        moved = (first / (1 - 0.8**step)) / ((second / (1 - 0.9**step)).sqrt() + 1e-8)
+        weight = weight * (1 - 1e-2 * 0.3) - 1e-2 * moved
+    assert torch.allclose(fitted(config, [0.5, 3.0], 2.0).double(), weight, atol=1e-6)
+
+
+def test_the_tracking_loss_reaches_the_adapter(denoiser, job):
+    """Same seed, other weight of the term: the adapter differs, and by the tracking loss alone it moves."""
+    without, with_it = (
+        train_motion_adapter(denoiser, *job, small(steps=8, tracking_weight=weight)).adapter for weight in (0.0, 0.5)
+    )
+    assert not equal(without, with_it)
+    alone = train_motion_adapter(
+        denoiser, *job, small(steps=8, denoising_weight=0.0, tracking_weight=1.0, weight_decay=0.0)
+    ).adapter
+    assert any(kernel.up.weight.abs().sum() > 0 for kernel in alone.blocks.values())
+
+
+# ---------------------------------------------------------------------------------------------- kept on the disk
+
+
+def test_a_run_is_kept_every_so_often_and_at_its_end(denoiser, job, tmp_path):
+    path, found = tmp_path / "run.state.safetensors", []
+    look = lambda run, _losses: found.append(TrainState.load(path).step if path.exists() else 0)  # noqa: E731
+    with Saving(path, 2, on_step=look) as saving:
+        train_motion_adapter(denoiser, *job, small(steps=5), on_step=saving)
+    assert found == [0, 2, 2, 4, 4]
+    assert TrainState.load(path).step == saving.kept == 5
+
+
+def test_a_full_disk_is_a_warning_and_the_adapter_comes_back(denoiser, job, tmp_path, monkeypatch, caplog):
+    def full(*_args):
+        raise OSError(28, "cannot write: No space left on device")
+
+    monkeypatch.setattr(TrainState, "save", full)
+    with Saving(tmp_path / "run.state.safetensors", 2) as saving:
+        result = train_motion_adapter(denoiser, *job, small(steps=5), on_step=saving)
+    assert saving.kept is None and [r.getMessage()[:18] for r in caplog.records] == [
+        f"step {step} is not kept" for step in (2, 4, 5)
+    ]
+    assert equal(result.adapter, train_motion_adapter(denoiser, *job, small(steps=5)).adapter)
+
+
+def test_what_stops_a_run_leaves_its_last_step_and_goes_its_way(denoiser, job, tmp_path):
+    path = tmp_path / "run.state.safetensors"
+
+    def stop(run, _losses):
+        if run.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Saving(path, 100, on_step=stop) as saving:
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    assert TrainState.load(path).step == 3
+    resumed = train_motion_adapter(denoiser, *job, small(), resume=TrainState.load(path))
+    assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+
+
+def test_a_second_clip_of_one_name_does_not_take_the_firsts_state(denoiser, job, tmp_path):
+    adapter = tmp_path / "a.safetensors"
+    state = train_motion_adapter(denoiser, *job, small(steps=1)).state
+    plain = state_path(adapter, state.learns_from)
+    assert plain.name == "a.state.safetensors"
+    state.save(plain)
+    assert state_path(adapter, state.learns_from) == plain
+    other = state_path(adapter, "0123456789abcdef")
+    assert other.name == "a.0123456789abcdef.state.safetensors"
+    with pytest.raises(ValueError, match="cannot resume: the earlier run learned from something else"):
+        earlier_state(other, small(steps=1), "0123456789abcdef")
+    plain.unlink()
+    assert earlier_state(other, small(steps=1), "0123456789abcdef") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "abc"},
+        {"step": "9" * 5000},
+        {"step": "7"},
+        {"losses": "[" * 200_000},
+        {"losses": '{"total": "a"}'},
+        {"losses": "[]"},
+        {"config": "[]"},
+        {"config": "{}"},
+        {"config": None},
+        {"format": "other"},
+    ],
+    ids=str,
+)
+def test_a_damaged_state_is_refused_in_one_line_that_names_the_file(denoiser, job, tmp_path, change):
+    path = tmp_path / "run.state.safetensors"
+    train_motion_adapter(denoiser, *job, small(steps=2)).state.save(path)
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, {**file.metadata(), **change}
+    save_file(tensors, path, {k: v for k, v in metadata.items() if v is not None})
+    with pytest.raises(ValueError, match=r"^cannot resume: [^\n]*run.state.safetensors[^\n]*$"):
+        TrainState.load(path)
+
+
+@pytest.mark.parametrize("broken", ["generator", "optimizer.0.exp_avg", "adapter.blocks.0.up.weight"])
+def test_a_state_with_broken_tensors_is_refused(denoiser, job, tmp_path, broken):
+    state = train_motion_adapter(denoiser, *job, small(steps=2)).state
+    for name, value in (("gone", None), ("short", torch.zeros(3)), ("nan", torch.full((3,), float("nan")))):
+        tensors = {k: v for k, v in state.tensors.items() if k != broken} | ({} if value is None else {broken: value})
+        replace(state, tensors=tensors).save(tmp_path / f"{name}.safetensors")
+        with pytest.raises(ValueError, match="cannot resume"):
+            train_motion_adapter(
+                denoiser, *job, small(steps=3), resume=TrainState.load(tmp_path / f"{name}.safetensors")
+            )

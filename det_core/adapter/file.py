@@ -8,37 +8,32 @@ and `kernel_size` are always there and checked against the tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from ..files import atomic_write
+from ..files import is_plain, open_tensors, read_pickled, write_tensors
 from ..models.families import parse_blocks
 
 FORMAT_VERSION = 1
 METHOD = "det"
 
-_OUR_TENSOR = re.compile(r"blocks\.(\d{1,4})\.(down|up)\.weight")
+_OUR_TENSOR = re.compile(r"blocks\.(0|[1-9][0-9]{0,2})\.(down|up)\.weight")
 _REFERENCE_TENSOR = re.compile(
-    r"(?:.*\.)?(single_)?(?:transformer_)?blocks\.(\d{1,4})\.attn1?\.processor\.temporal_emb\.conv([12])\.weight"
+    r"(?:.*\.)?(single_)?(?:transformer_)?blocks\.([0-9]{1,3})\.attn1?\.processor\.temporal_emb\.conv([12])\.weight"
 )
 
 
 def write_adapter(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write an adapter file atomically; raises OSError with the path if it cannot be written."""
     metadata = {**metadata, "format_version": str(FORMAT_VERSION), "method": METHOD}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def read_adapter(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of an adapter file, both checked. Raises ValueError with the path."""
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         metadata = _checked_metadata(path, file.metadata())
         dim, mid_dim, kernel_size = (int(metadata[key]) for key in ("dim", "mid_dim", "kernel_size"))
         shapes = {"down": [mid_dim, dim, kernel_size], "up": [dim, mid_dim, kernel_size]}
@@ -57,12 +52,15 @@ def read_adapter(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
                 )
         if not names:
             raise ValueError(f"{path} is damaged: it has no tensors")
-        return {name: file.get_tensor(name) for name in names}, metadata
+        tensors = {name: file.get_tensor(name) for name in names}
+    if wrong := next((name for name in sorted(names) if not tensors[name].isfinite().all()), None):
+        raise ValueError(f'{path} is damaged: "{wrong}" holds NaN or infinity; train it anew')
+    return tensors, metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Metadata of an adapter file, checked. Raises ValueError with the path."""
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         return _checked_metadata(path, file.metadata())
 
 
@@ -72,18 +70,15 @@ def read_reference(path: str | Path, first_single: int | None) -> dict[str, torc
     Its names are `transformer_blocks.N.attn1.processor.temporal_emb.conv1|conv2.weight`, with or without a prefix.
     first_single: block index at which a model's single-stream blocks begin; None: after the double-stream ones found.
     """
-    path = _existing(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or broken pickle can raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} was not opened, it is no plain file of tensors: {reason[0][:200]}") from None
+    path, content = Path(path), read_pickled(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     found: dict[tuple[bool, int, str], torch.Tensor] = {}
     for name, tensor in content.items() if isinstance(content, dict) else ():
         match = _REFERENCE_TENSOR.fullmatch(name) if isinstance(name, str) else None
         if match and isinstance(tensor, torch.Tensor):
+            if not is_plain(tensor) or not tensor.isfinite().all():
+                raise ValueError(f'{path}: "{name}" is no plain tensor of finite numbers')
             found[bool(match[1]), int(match[2]), "down" if match[3] == "1" else "up"] = tensor.float()
     if not found:
         raise ValueError(f"{path} has no tensors temporal_emb.conv1 and .conv2: it is not a motion_embedding.pth")
@@ -111,32 +106,16 @@ def _check_reference_shapes(path: Path, tensors: Mapping[str, torch.Tensor]) -> 
             raise ValueError(f"{path}: block {block} has a kernel of shape {tuple(tensor.shape)}, not {shapes[part]}")
 
 
-def _existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file")
-    return Path(path)
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[safe_open]:
-    try:
-        file = safe_open(_existing(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no .safetensors file: {error}") from None
-    with file:
-        yield file
-
-
 def _checked_metadata(path: str | Path, metadata: dict[str, str] | None) -> dict[str, str]:
     metadata = metadata or {}
     version = metadata.get("format_version", "")
-    if metadata.get("method") != METHOD or not version.isdecimal():
+    if metadata.get("method") != METHOD or not re.fullmatch("[0-9]{1,6}", version):
         raise ValueError(f"{path} is not a motion adapter (a LoRA or a model? those have their own loaders)")
     if int(version) > FORMAT_VERSION:
         raise ValueError(f"{path} was written by a newer version of this pack (file format {version}): update the pack")
-    for key in ("num_blocks", "dim", "mid_dim", "kernel_size"):
-        if not re.fullmatch(r"[1-9]\d{0,6}", metadata.get(key, "")):
-            raise ValueError(f'{path} is damaged: its metadata "{key}" is "{metadata.get(key, "")}"')
+    for key, digits in (("num_blocks", 3), ("dim", 7), ("mid_dim", 7), ("kernel_size", 3)):
+        if not re.fullmatch(rf"[1-9][0-9]{{0,{digits - 1}}}", metadata.get(key, "")):
+            raise ValueError(f'{path} is damaged: its metadata "{key}" is "{metadata.get(key, "")[:40]}"')
     if not metadata.get("base_model") or int(metadata["kernel_size"]) % 2 == 0:
         raise ValueError(f"{path} is damaged: its metadata names no base model or an even kernel size")
     try:

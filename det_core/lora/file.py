@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import atomic_write
+from ..files import read_tensors, write_tensors
 from ..models.families import DiTSpec
 from ..models.families.projections import Layout, projections
 from .lora import LoRA
@@ -42,8 +42,6 @@ def lora_tensors(lora: LoRA, spec: DiTSpec, layout: Layout = "native") -> dict[s
 
 def save_lora(path: str | Path, lora: LoRA, spec: DiTSpec, layout: Layout = "native") -> None:
     """Write a LoRA atomically, with its metadata, the base model and the layout."""
-    from safetensors.torch import save_file
-
     own = {
         "format": "pt",
         "base_model": lora.base_model,
@@ -51,9 +49,7 @@ def save_lora(path: str | Path, lora: LoRA, spec: DiTSpec, layout: Layout = "nat
         "dim": str(lora.dim),
         "layout": layout,
     }
-    tensors = lora_tensors(lora, spec, layout)
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={**lora.metadata, **own})
+    write_tensors(path, lora_tensors(lora, spec, layout), {**lora.metadata, **own})
 
 
 def load_lora(path: str | Path, spec: DiTSpec) -> LoRA:
@@ -61,16 +57,10 @@ def load_lora(path: str | Path, spec: DiTSpec) -> LoRA:
 
     Raises: ValueError, with the path, if the file is damaged, is no LoRA, or does not fit the model `spec`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such file")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or no .safetensors file: {error}") from None
+    tensors, metadata = read_tensors(path)
+    wrong = next((n for n, t in tensors.items() if not t.is_floating_point() or not t.isfinite().all()), None)
+    if wrong is not None:
+        raise ValueError(f'{path} is damaged: "{wrong}" is not of finite numbers')
     try:
         lora = lora_from_tensors(tensors, spec)
     except ValueError as error:
@@ -93,6 +83,8 @@ def lora_from_tensors(tensors: Mapping[str, torch.Tensor], spec: DiTSpec) -> LoR
         if not all(key in tensors for key in keys):
             continue
         down, up = (tensors[key] for key in keys)
+        if (down.ndim, up.ndim) != (2, 2) or 0 in (*down.shape, *up.shape):
+            raise ValueError(f"the update of {place.path} is no pair of matrices")
         alpha = tensors.get(f"{prefix}{place.path}.alpha")
         factor = 1.0 if alpha is None else alpha.item() / down.shape[0]
         for key in (*keys, f"{prefix}{place.path}.alpha"):

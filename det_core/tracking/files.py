@@ -4,17 +4,15 @@ A foreign .pth is opened weights-only, an .npz without pickles: nothing in a fil
 """
 
 import os
-import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from ..files import atomic_write
+from ..files import array_names, atomic_write, is_plain, open_tensors, read_arrays, read_pickled, write_tensors
 from .tracks import Tracks
 
 FORMAT_VERSION = "1"
@@ -36,8 +34,7 @@ def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, 
     }
     header = {**{key: str(value) for key, value in metadata.items()}, **header}
     if path.suffix == ".safetensors":
-        with atomic_write(path) as temporary:
-            save_file({"points": points, "visible": visible}, temporary, metadata=header)
+        write_tensors(path, {"points": points, "visible": visible}, header)
     elif path.suffix == ".npz":
         with atomic_write(path) as temporary:
             np.savez(
@@ -69,44 +66,44 @@ def load_tracks(path: str | os.PathLike) -> Tracks:
             return _from_npz(path)
         if path.suffix in (".pth", ".pt"):
             return _from_pth(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except (
-        OSError,
-        SafetensorError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        RuntimeError,
-    ) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or is no tracks file; make the tracks again") from error
+    except (ValueError, MemoryError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(said if said.startswith(str(path)) else f"{path}: {said}") from error
     raise ValueError(f"{path}: tracks are .safetensors, .npz or .pth files")
 
 
 def _from_safetensors(path: Path) -> Tracks:
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         names = set(file.keys())
         if not {"points", "visible"} <= names:
             raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
-        return Tracks(file.get_tensor("points"), file.get_tensor("visible"), (file.metadata() or {}).get("tracker", ""))
+        points, visible = file.get_tensor("points"), file.get_tensor("visible")
+        return _real(points, visible, (file.metadata() or {}).get("tracker", ""))
 
 
 def _from_npz(path: Path) -> Tracks:
-    with np.load(path, allow_pickle=False) as file:
-        names = set(file.files)
-        if {"points", "visible"} <= names:
-            tracker = str(file["meta_tracker"]) if "meta_tracker" in names else ""
-            return Tracks(torch.from_numpy(file["points"]), torch.from_numpy(file["visible"]), tracker)
-        if {"tracks", "visible"} <= names:
-            return _time_major(torch.from_numpy(file["tracks"]), torch.from_numpy(file["visible"]))
-        raise ValueError(
-            f"no tracks in it (found {_listed(names)}); expected points and visible, or tracks and visible"
-        )
+    arrays = read_arrays(path, {"points", "visible", "tracks", "meta_tracker"})
+    found = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind != "U"}
+    if {"points", "visible"} <= found.keys():
+        return _real(found["points"], found["visible"], str(arrays.get("meta_tracker", "")))
+    if {"tracks", "visible"} <= found.keys():
+        return _time_major(found["tracks"], found["visible"])
+    names = set(array_names(path))
+    raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible, or tracks and visible")
+
+
+def _real(points: torch.Tensor, visible: torch.Tensor, tracker: str) -> Tracks:
+    if points.is_complex() or visible.is_complex():
+        raise ValueError("its points or visibility are complex numbers")
+    return Tracks(points, visible, tracker)
 
 
 def _from_pth(path: Path) -> Tracks:
-    tensor = torch.load(path, map_location="cpu", weights_only=True)
+    tensor = read_pickled(path)
+    if isinstance(tensor, torch.Tensor) and not is_plain(tensor):
+        raise ValueError("its tensor is no plain one of real numbers")
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or tensor.shape[2] != 3:
         found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise ValueError(f"expected one tensor (frames, points, 3) = (x, y, visible), found {found}")

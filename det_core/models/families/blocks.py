@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+LONGEST = 4000  # characters of a list of blocks
+
 
 def kept_blocks(num_blocks: int, drop_fraction: float = 0.65) -> list[int]:
     """The first blocks of a DiT: those left when the last `drop_fraction` of them is dropped.
@@ -23,6 +25,8 @@ def parse_blocks(text: str, num_blocks: int) -> list[int]:
 
     Raises ValueError that names the part which is not a block, a range, or is not in a model of `num_blocks` blocks.
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"a list of blocks has at most {LONGEST} characters, this one has {len(text)}")
     chosen: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
