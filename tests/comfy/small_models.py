@@ -190,8 +190,8 @@ class Case:
     sound: tuple[int, ...] | None = None  # shape of the stream of sound that is sampled beside the video
     correct: dict | None = None  # what Load DiT knows of a CogVideoX and corrects; None: as the stock loader gives it
 
-    def model(self):
-        patcher = build(self.config, self.unet)
+    def model(self, dtype: torch.dtype = torch.float32):
+        patcher = build(self.config, self.unet, dtype=dtype)
         if self.correct is not None:
             from det_pack.nodes._comfy.cogvideox import Variant, correct
 
@@ -427,7 +427,7 @@ def fill(model: torch.nn.Module, seed: int = 0) -> None:
         tensor.data = value.to(tensor.dtype)
 
 
-def build(config_class: str, unet: dict, seed: int = 0):
+def build(config_class: str, unet: dict, seed: int = 0, dtype: torch.dtype = torch.float32):
     """A ModelPatcher over a small random model of `comfy.supported_models.<config_class>`."""
     import comfy.model_management as mm
     import comfy.model_patcher
@@ -435,7 +435,7 @@ def build(config_class: str, unet: dict, seed: int = 0):
 
     config = getattr(comfy.supported_models, config_class)({**unet, "disable_unet_model_creation": False})
     config.unet_config.pop("disable_unet_model_creation")
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "")
     fill(model.diffusion_model, seed)
     model.eval().requires_grad_(False)

@@ -185,6 +185,37 @@ def test_works_or_is_refused(pack, tmp_path, monkeypatch, name):
             assert result == WORKS, f"{node}: {result}"
 
 
+HALF = ("Wan 2.2 A14B I2V", "Wan 2.2 TI2V 5B", "HunyuanVideo 1.5 I2V", "LTX-2.3 with sound", "MiniMax H3 with sound")
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_in_bfloat16(pack, tmp_path, monkeypatch, name):
+    from det_pack.nodes._comfy import paths
+
+    case = CASES[name]
+    monkeypatch.setattr(paths, "state_path", lambda run: tmp_path / f"{run}.state.safetensors")
+    with torch.inference_mode():
+        patcher = case.model(torch.bfloat16)
+        assert patcher.model.get_dtype_inference() == torch.bfloat16
+        before = digest(patcher.model)
+        assert applied(patcher, case) == trained(patcher, case) == WORKS
+        assert digest(patcher.model) == before
+
+
+@pytest.mark.parametrize("name", ["LTX-Video", "LTX-2.3", "Wan 2.2 A14B I2V", "HunyuanVideo 1.5"])
+def test_the_stock_loader_finds_every_tensor_of_a_motion_lora(pack, name):
+    import comfy.lora
+    from det_pack.det_core.lora.lora import LoRA
+    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.lora import lora_model
+
+    patcher = CASES[name].model()
+    lora = LoRA(patcher.model.diffusion_model, 4, torch.Generator().manual_seed(0))
+    tensors = lora_model(lora, model_spec(patcher))
+    keys = comfy.lora.model_lora_keys_unet(patcher.model, {})
+    assert tensors and not [key for key in tensors if key.rsplit(".lora_", 1)[0] not in keys]
+
+
 class Recorder(torch.nn.Module):
     """In a kernel's place: keeps what it is shown and adds nothing."""
 
