@@ -101,3 +101,12 @@ def test_losses_reduce_in_float32(dtype, tolerance):
 def test_unknown_reduction_is_refused():
     with pytest.raises(ValueError, match='"visible" or "all", not \'mean\''):
         tracking_loss(torch.zeros(1, 1, 2, 2, 2), Tracks(torch.zeros(1, 2, 2), torch.ones(1, 2)), reduction="mean")
+
+
+@pytest.mark.parametrize("reduction", ["visible", "all"])
+def test_one_counted_pair_is_divided_by_one(reduction):
+    """One point over two frames: the loss is the squared change of what is read there, nothing less."""
+    x0 = torch.zeros(1, 2, 2, 1, 1)
+    x0[0, :, 1] = 3.0
+    tracks = Tracks(torch.full((1, 2, 2), 0.5), torch.ones(1, 2, dtype=torch.bool))
+    assert tracking_loss(x0, tracks, reduction=reduction).item() == pytest.approx(9.0)

@@ -506,3 +506,12 @@ def test_a_state_with_broken_tensors_is_refused(denoiser, job, tmp_path, broken)
             train_motion_adapter(
                 denoiser, *job, small(steps=3), resume=TrainState.load(tmp_path / f"{name}.safetensors")
             )
+
+
+def test_what_is_not_said_is_as_in_the_paper():
+    config = TrainConfig()
+    assert (config.steps, config.lr, config.weight_decay, config.batch) == (500, 1e-5, 1e-2, 1)
+    assert (config.warmup, config.decay, config.scale, config.frame_window) == (0, False, 1.0, None)
+    assert (config.denoising_weight, config.tracking_weight, config.timestep_power) == (1.0, 0.1, 1.0)
+    assert (config.tracking_sampling, config.tracking_reduction, config.train_down) == ("bilinear", "visible", True)
+    assert (config.betas, config.max_grad_norm, config.bf16, config.checkpoint) == ((0.9, 0.95), 1.0, False, "auto")
