@@ -71,7 +71,7 @@ def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprite
     def build(out):
         return lambda: Methods(MethodSettings("embedded", str(out), "cpu", steps=2, sample_steps=2), random_model)
 
-    every = [*METHODS, "fym"]
+    every = [*METHODS, "guided", "fym"]
     first = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])
     elsewhere = bench(sprites, tmp_path / "two", build(tmp_path / "two"), ["none", "fym"], seeds=[0])
     assert scores(elsewhere) == [row for row in scores(first) if row[1] in ("none", "fym")] and first.failed == []
@@ -248,7 +248,7 @@ def test_the_command_killed_at_a_random_moment_ends_with_the_same_numbers(tmp_pa
 
 def test_the_commands_refuse_bad_arguments(tmp_path):
     out = ("--out", tmp_path / "out")
-    with pytest.raises(ValueError, match="magic is no method; use none, frozen, lora, det, fym"):
+    with pytest.raises(ValueError, match="magic is no method; use none, frozen, guided, lora, det, fym"):
         command("bench", "--methods", "none,magic", *out)
     with pytest.raises(ValueError, match="1 or more"):
         command("bench", "--seeds", 0, *out)

@@ -2,6 +2,7 @@
 
 none    the model without adapter
 frozen  the first frame of that, held still: the floor of motion fidelity and the ceiling of consistency
+guided  the model guided by the source's features, nothing trained
 lora    LoRA on the attention projections of every block, trained with the denoising loss alone
 det     the motion adapter: temporal kernels and tracking loss, the recommended blocks kept
 fym     Follow-Your-Motion: both stages trained, the temporal LoRA alone at sampling
@@ -20,11 +21,12 @@ from ..models.compute.precision import Compute
 from ..source import Source, SourceFiles, load_source
 from ..transfer import generate, latent_shape
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
+from .guided import guided_video
 from .layout import Case
 from .measures import SpriteMeasures, VideoMeasures
 from .units import BASE, Outcome
 
-NAMES = (BASE, "frozen", *TRAINED)
+NAMES = (BASE, "frozen", "guided", *TRAINED)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,12 @@ class Methods:
             trained, training = self.adapters.get(case.name, method, seed, source, case.caption)
         reset_peak(self.model)
         started = time.monotonic()
-        frames = self._still(case, prompt, seed) if method == "frozen" else self._sample(source, trained, prompt, seed)
+        if method == "frozen":
+            frames = self._still(case, prompt, seed)
+        elif method == "guided":
+            frames = guided_video(self.model, source, prompt, seed, self.settings.sample_steps)
+        else:
+            frames = self._sample(source, trained, prompt, seed)
         cost = {
             "train_s": training["train_s"],
             "sample_s": time.monotonic() - started,

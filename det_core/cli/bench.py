@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default="none,frozen,lora,det",
-        help="comma-separated, of none, frozen, lora, det and fym (default all but fym)",
+        help="comma-separated, of none, frozen, guided, lora, det and fym (default none, frozen, lora, det)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")

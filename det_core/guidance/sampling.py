@@ -34,17 +34,20 @@ class MotionGuidance:
         if self.plan.step == 0 or index >= guided:
             return x, at.velocity(x)
         if index == 0:
-            self._guide = self._looked(at)
+            self._guide = self._looked(at, x.shape[2] - self.reference.latents.shape[2])
         x, x0 = self._guide.step(x, index, guided, DiffusersPass(at, self.plan))
         return x, at.velocity_towards(x, x0)
 
-    def _looked(self, at: ModelAt) -> Guide:
+    def _looked(self, at: ModelAt, extra: int) -> Guide:
+        """extra: frames that `sample` puts before the video's to fill a token; the source's first one stands there."""
         denoiser = at.denoiser
         self.reference.check(denoiser.spec)
-        subject = self.reference.subject
-        where = None if subject is None else subject.to(denoiser.device, torch.float32)
-        guide = Guide(self.plan, denoiser.spec, self.reference.latents.to(denoiser.device), where)
-        clean = ModelAt(denoiser, torch.zeros((), device=denoiser.device), self.empty)
+        filled = [0] * max(0, extra) if extra < denoiser.spec.patch[0] else []
+        frames = [*filled, *range(self.reference.latents.shape[2])]
+        latents, subject = self.reference.latents[:, :, frames].to(denoiser.device), self.reference.subject
+        where = None if subject is None else subject[frames].to(denoiser.device, torch.float32)
+        guide = Guide(self.plan, denoiser.spec, latents, where)
+        clean = ModelAt(denoiser, torch.zeros((), device=denoiser.device), self.empty, cfg=at.cfg)
         guide.look(DiffusersPass(clean, self.plan))
         return guide
 

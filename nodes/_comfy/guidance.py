@@ -141,7 +141,13 @@ class GuidanceWrapper:
         last = self.plan.block if self.checkpointing else 0
         with _refused_gradient(self.plan):
             guide.look(
-                NativePass(run, self.spec, last, _clean_sigma(model, self.spec), _encoded(model, self.empty, source))
+                NativePass(
+                    run,
+                    self.spec,
+                    last,
+                    _clean_sigma(model, self.spec),
+                    _encoded(model, self.empty, source, run.mask is not None),
+                )
             )
         for index in range(guided):
             mm.throw_exception_if_processing_interrupted()
@@ -232,6 +238,8 @@ class NativePass:
         options = comfy.model_patcher.create_model_options_clone(self.run.extra_args["model_options"])
         options = {**self.model.current_patcher.apply_hooks(hooks=part.hooks), **options["transformer_options"]}
         options.update(more, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma)
+        if self.cond is not None:  # models that look up the step to come find one
+            options["sample_sigmas"] = torch.stack([self.sigma, torch.zeros_like(self.sigma)])
         self.model.apply_model(x, sigma, transformer_options=options, **arguments)
 
     @contextmanager
@@ -281,11 +289,13 @@ def _clean_sigma(model, spec: DiTSpec) -> torch.Tensor:
     return least if spec.prediction == "v" else torch.zeros_like(least)
 
 
-def _encoded(model, conditioning: list, source: torch.Tensor) -> dict:
-    """One CONDITIONING processed for latents of the source's size."""
+def _encoded(model, conditioning: list, source: torch.Tensor, masked: bool) -> dict:
+    """One CONDITIONING processed for latents of the source's size; `masked` models get a mask that gives nothing."""
     conds = {"positive": copied(comfy.sampler_helpers.convert_cond(conditioning))}
     still = torch.zeros_like(source)  # no picture of the source may reach the model beside its latents
-    return comfy.samplers.process_conds(model, source, conds, source.device, latent_image=still)["positive"][0]
+    mask = torch.ones_like(source) if masked else None
+    more = {"latent_image": still, "denoise_mask": mask, "latent_shapes": [source.shape]}
+    return comfy.samplers.process_conds(model, source, conds, source.device, **more)["positive"][0]
 
 
 @contextmanager

@@ -108,3 +108,40 @@ def test_the_core_is_told_of_the_gradients_memory(loaded):
         dtype=model.model.get_dtype_inference(), mlp_ratio=spec.family.mlp_ratio(model.model.diffusion_model, spec),
     )  # fmt: skip
     assert share >= needed
+
+
+def text_to_video_and_image_to_video() -> list[str]:
+    from small_models import CASES
+
+    return [name for name, case in CASES.items() if case.sound is None]
+
+
+@pytest.mark.parametrize("name", text_to_video_and_image_to_video())
+def test_every_class_is_guided_or_refused_in_a_sentence(pack, name):
+    from small_models import CASES
+    from test_every_class import sampled as sampled_case
+
+    case = CASES[name]
+    with torch.inference_mode(False):
+        patcher = case.model()
+    source = torch.randn(case.latents().shape, generator=torch.Generator().manual_seed(3))
+    try:
+        model = guided(patcher, source, case.conditioning())
+        with torch.inference_mode():
+            video = sampled_case(model, case)
+    except ValueError as refused:
+        assert len(str(refused)) > 30 and "\n" not in str(refused)
+        assert name not in MUST_WORK, str(refused)
+        return
+    assert video.isfinite().all()
+    assert (video - sampled_case(patcher, case)).abs().max() > 1e-3
+
+
+MUST_WORK = {
+    "Wan 2.1 T2V, Wan 2.2 A14B T2V",
+    "Wan 2.1 I2V",
+    "Wan 2.2 A14B I2V",
+    "Wan 2.2 TI2V 5B",
+    "Wan 2.2 TI2V 5B, first frame given",
+    "Wan Fun Control",
+}
