@@ -155,13 +155,17 @@ def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
     assert torch.equal(dit.rope_encode(9, 8, 12).unflatten(1, (9, 24)), whole)
 
 
-def test_other_models_are_refused(pack, tmp_path):
+def test_other_models_are_refused(pack):
     from det_pack.det_core.models.families.positions import native_positions
     from det_pack.nodes._comfy.apply import model_spec
+    from small_models import CASES
 
-    patcher = load(pack, tmp_path, "ltx", transformer("ltx"))
+    patcher = CASES["MiniMax H3 with sound"].model()
     spec, dit = model_spec(patcher), patcher.model.diffusion_model
-    with pytest.raises(ValueError, match="ltx cannot be set in ComfyUI"), native_positions(dit, spec, [0.0, 5.0]):
+    with (
+        pytest.raises(ValueError, match="minimax_h3 cannot be set in ComfyUI"),
+        native_positions(dit, spec, [0.0, 5.0]),
+    ):
         pass
 
 
