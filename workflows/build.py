@@ -45,6 +45,7 @@ WIDGETS = {
     "CreateVideo": ["fps", "bit_depth"],
     "DeTApplyMotionAdapter": ["strength", "drop_fraction", "blocks", "start_percent", "end_percent"],
     "DeTEvaluateMotion": ["variant"],
+    "DeTGuideMotion": ["strength", "guide_by", "updates", "end_percent", "block", "gradient_checkpointing"],
     "DeTLoadDiT": ["model_name", "weight_dtype"],
     "DeTLoadMotionAdapter": ["name"],
     "DeTSaveMotionAdapter": ["name", "overwrite", "caption"],
@@ -105,6 +106,7 @@ OUTPUTS = {
     "CreateVideo": ["VIDEO"],
     "DeTApplyMotionAdapter": ["MODEL"],
     "DeTEvaluateMotion": ["FLOAT", "IMAGE", "STRING"],
+    "DeTGuideMotion": ["MODEL"],
     "DeTLoadDiT": ["MODEL"],
     "DeTLoadMotionAdapter": ["DET_ADAPTER", "STRING"],
     "DeTSaveMotionAdapter": ["STRING"],
@@ -296,8 +298,9 @@ def all_graphs() -> dict[str, tuple[str, Callable[[Graph], None]]]:
     """File name for scripts (workflows/api) -> (name in the template browser, graph)."""
     from graphs import GRAPHS
     from graphs_fym import FYM_GRAPHS
+    from graphs_guidance import GUIDANCE_GRAPHS
 
-    return {**GRAPHS, **FYM_GRAPHS}
+    return {**GRAPHS, **GUIDANCE_GRAPHS, **FYM_GRAPHS}
 
 
 def main() -> None:

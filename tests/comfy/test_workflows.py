@@ -98,6 +98,11 @@ def test_reuse_needs_no_restart(server, embedded_run):
     assert sprite_fidelity(saved_videos(server, graph, outputs)["det/reuse"]) > 0.4
 
 
+def test_guided_in_one_run_without_training(server):
+    graph = workflow("guide_embedded")
+    assert sprite_fidelity(saved_videos(server, graph, server.run(graph))["det/embedded guided"]) > 0.6
+
+
 def test_combine(server):
     graph = workflow("combine_adapters")
     for node in nodes(graph, "DeTTrainMotionAdapter"):
