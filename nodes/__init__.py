@@ -12,11 +12,13 @@ class DeTExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .adapter_files import DeTLoadMotionAdapter, DeTSaveMotionAdapter
         from .apply import DeTApplyMotionAdapter
+        from .conditioning_files import DeTLoadConditioning, DeTSaveConditioning
         from .evaluate import DeTEvaluateMotion
         from .fym_heads import FYMClassifyHeads
         from .fym_train import FYMTrainMotionLoRA
         from .guide import DeTGuideMotion
         from .load import DeTLoadDiT, DeTTinyModel
+        from .stepvideo import DeTEmptyStepVideoLatent, DeTLoadStepVideoText, DeTLoadStepVideoVAE
         from .tiny_clip import DeTTinyClip
         from .track import DeTTrackVideo
         from .tracks_json import DeTTracksFromJSON, DeTTracksToJSON
@@ -37,4 +39,9 @@ class DeTExtension(ComfyExtension):
             DeTEvaluateMotion,
             FYMClassifyHeads,
             FYMTrainMotionLoRA,
+            DeTLoadStepVideoText,
+            DeTLoadStepVideoVAE,
+            DeTEmptyStepVideoLatent,
+            DeTSaveConditioning,
+            DeTLoadConditioning,
         ]

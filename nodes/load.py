@@ -18,8 +18,8 @@ class DeTLoadDiT(io.ComfyNode):
             display_name="Load DiT (DeT)",
             category="DeT/loaders",
             description=(
-                "Load a text-to-video DiT (CogVideoX, HunyuanVideo, Wan, LTX-Video) as a MODEL, from one file or a "
-                "diffusers "
+                "Load a text-to-video DiT (CogVideoX, HunyuanVideo, Wan, LTX-Video, Step-Video-T2V) as a MODEL, "
+                "from one file or a diffusers "
                 "folder. CogVideoX is made right where ComfyUI's own loader is not; the log says what was corrected."
             ),
             search_aliases=[

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import stepvideo_folder
@@ -287,6 +288,12 @@ class TestPrompts:
         ids, count = clip_tokens(long, Words())
         assert (len(ids), count, ids[-1]) == (77, 77, 102)
         assert "the Hunyuan CLIP reads 75" in caplog.text
+
+
+def test_the_template_shows_the_same_words():
+    path = Path(__file__).resolve().parents[1] / "workflows" / "api" / "transfer_step_video.json"
+    texts = [node["inputs"].get("text", "") for node in json.loads(path.read_text(encoding="utf-8")).values()]
+    assert NEGATIVE_PROMPT in texts and sum(text.endswith(POSITIVE_SUFFIX) for text in texts) == 1
 
 
 class TestFolder:

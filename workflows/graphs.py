@@ -18,7 +18,7 @@ from common import (
     tiny_source,
     train,
 )
-from large_models import cogvideox, hunyuan, wan
+from large_models import cogvideox, hunyuan, stepvideo, wan
 
 
 def embedded(g: Graph) -> None:
@@ -179,6 +179,7 @@ GRAPHS: dict[str, tuple[str, Callable[[Graph], None]]] = {
     "transfer_embedded": ("DeT - transfer motion (embedded model)", embedded),
     "transfer_cogvideox_5b": ("DeT - transfer motion (CogVideoX-5B)", cogvideox),
     "transfer_hunyuan_video": ("DeT - transfer motion (HunyuanVideo)", hunyuan),
+    "transfer_step_video": ("DeT - transfer motion (Step-Video-T2V)", stepvideo),
     "transfer_wan_2_1": ("DeT - transfer motion (Wan 2.1, experimental)", wan),
     "reuse_adapter": ("DeT - reuse a saved adapter", reuse),
     "combine_adapters": ("DeT - combine two adapters", combine),

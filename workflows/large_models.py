@@ -1,4 +1,4 @@
-"""The workflows over large models: one graph, three sets of loaders, sizes and sampling settings."""
+"""The workflows over large models: one graph, four sets of loaders, sizes and sampling settings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ def large(
     note: str,
     model_name: str,
     clip_node: tuple[str, dict],
-    vae_name: str,
+    vae_node: tuple[str, dict],
     size: tuple[int, int],
     sampling: dict,
     shift: float | None = None,
     guidance: float | None = None,
     name: str = "",
+    length: tuple[int, str] = (49, "4k+1"),
+    empty: tuple[str, str] = ("EmptyHunyuanLatentVideo", "length"),
+    suffix: str = "",
+    negative_prompt: str = "",
 ) -> None:
-    """The common graph: load a video, track it, train, replay. size: width, height."""
+    """The common graph: load a video, track it, train, replay. size: width, height. length: frames, and their rule.
+    empty: the node of empty latents and its input for frames. suffix: put behind the prompt."""
     width, height = size
     g.column()
     g.note(note)
     g.column("Base model")
     model = g.add("DeTLoadDiT", None, model_name=model_name, weight_dtype="default")[0]
     clip = g.add(clip_node[0], None, **clip_node[1])[0]
-    vae = g.add("VAELoader", None, vae_name=vae_name)[0]
+    vae = g.add(vae_node[0], None, **vae_node[1])[0]
     g.column("Source")
     images, _, fps, *_ = g.add(
         "GetVideoComponents", None, video=g.add("LoadVideo", "Source video", file="source.mp4")[0]
@@ -33,7 +38,9 @@ def large(
     scaled = g.add(
         "ImageScale", None, image=images, upscale_method="lanczos", width=width, height=height, crop="center"
     )[0]
-    frames = g.add("ImageFromBatch", "The first 49 frames (4k+1)", image=scaled, batch_index=0, length=49)[0]
+    frames = g.add(
+        "ImageFromBatch", "The first {} frames ({})".format(*length), image=scaled, batch_index=0, length=length[0]
+    )[0]
     tracks = g.add("DeTTrackVideo", None, frames=frames, points=100, tracker="auto", point_seed=0)[0]
     latents = g.add(
         "VAEEncodeTiled", None, pixels=frames, vae=vae, tile_size=512, overlap=64, temporal_size=64, temporal_overlap=8
@@ -46,8 +53,8 @@ def large(
         return g.add("FluxGuidance", None, conditioning=plain, **told)[0] if told else plain
 
     caption = encoded("a woman in a red dress dances in a park", "Caption of the source: what is seen")
-    prompt = encoded("an astronaut in a white suit on the moon", "Prompt")
-    negative = prompt if guidance else encoded("", "Negative prompt")
+    prompt = encoded("an astronaut in a white suit on the moon" + suffix, "Prompt")
+    negative = prompt if guidance else encoded(negative_prompt, "Negative prompt")
     adapter, losses = train(
         g,
         model,
@@ -66,7 +73,7 @@ def large(
     moved = apply(g, model, adapter)
     if shift:
         moved = g.add("ModelSamplingSD3", None, model=moved, shift=shift)[0]
-    latent = g.add("EmptyHunyuanLatentVideo", "Empty latent", width=width, height=height, length=49, batch_size=1)[0]
+    latent = g.add(empty[0], "Empty latent", width=width, height=height, **{empty[1]: length[0]}, batch_size=1)[0]
     samples = sampler(g, moved, prompt, negative, latent, **sampling)
     result = decode_tiled(g, samples, vae)
     g.column()
@@ -91,7 +98,7 @@ def cogvideox(g: Graph) -> None:
         "are the model's own DDIM." + FILES,
         "diffusers/CogVideoX-5b",
         ("CLIPLoader", {"clip_name": "t5xxl_fp16.safetensors", "type": "cogvideox", "device": "default"}),
-        "cogvideox_vae.safetensors",
+        ("VAELoader", {"vae_name": "cogvideox_vae.safetensors"}),
         (720, 480),
         {"steps": 50, "cfg": 6.0},
         name="cogvideox motion",
@@ -116,7 +123,7 @@ def hunyuan(g: Graph) -> None:
                 "device": "default",
             },
         ),
-        "hunyuan_video_vae_bf16.safetensors",
+        ("VAELoader", {"vae_name": "hunyuan_video_vae_bf16.safetensors"}),
         (768, 512),
         {"steps": 30, "cfg": 1.0},
         shift=7.0,
@@ -136,9 +143,41 @@ def wan(g: Graph) -> None:
         + FILES,
         "wan2.1_t2v_1.3B_fp16.safetensors",
         ("CLIPLoader", {"clip_name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "type": "wan", "device": "default"}),
-        "wan_2.1_vae.safetensors",
+        ("VAELoader", {"vae_name": "wan_2.1_vae.safetensors"}),
         (832, 480),
         {"steps": 30, "cfg": 5.0},
         shift=5.0,
         name="wan motion",
+    )
+
+
+# The published positive and negative prompt; `det_core.models.stepvideo.prompt` has the same for the command line.
+STEP_POSITIVE = (
+    "超高清、HDR 视频、环境光、杜比全景声、画面稳定、流畅动作、逼真的细节、专业级构图、超现实主义、自然、生动、超细节、"
+    "清晰。"
+)
+STEP_NEGATIVE = "画面暗、低分辨率、不良手、文本、缺少手指、多余的手指、裁剪、低质量、颗粒状、签名、水印、用户名、模糊。"
+
+
+def stepvideo(g: Graph) -> None:
+    large(
+        g,
+        "## Step-Video-T2V\n\n[stepfun-ai/stepvideo-t2v](https://huggingface.co/stepfun-ai/stepvideo-t2v) whole, as "
+        "`models/diffusers/stepvideo-t2v/`: [transformer](https://huggingface.co/stepfun-ai/stepvideo-t2v/tree/main/"
+        "transformer) (59 GB), [step_llm](https://huggingface.co/stepfun-ai/stepvideo-t2v/tree/main/step_llm) (39 GB), "
+        "[hunyuan_clip](https://huggingface.co/stepfun-ai/stepvideo-t2v/tree/main/hunyuan_clip), "
+        "[vae/vae_v2.safetensors](https://huggingface.co/stepfun-ai/stepvideo-t2v/tree/main/vae)\n\nWithout 100 GB of "
+        "RAM: encode prompts once with **Save Conditioning (DeT)**, and put **Load Conditioning (DeT)** in place of "
+        "the text encoders. On less than 80 GB of VRAM set weight_dtype to fp8.\n\nThe model's own words for quality "
+        "stand behind the prompt; its negative prompt is the other text." + FILES.replace("49", "51"),
+        "diffusers/stepvideo-t2v",
+        ("DeTLoadStepVideoText", {"folder": "stepvideo-t2v"}),
+        ("DeTLoadStepVideoVAE", {"vae_name": "diffusers/stepvideo-t2v/vae/vae_v2.safetensors"}),
+        (768, 512),
+        {"steps": 50, "cfg": 9.0},
+        name="step-video motion",
+        length=(51, "17k"),
+        empty=("DeTEmptyStepVideoLatent", "frames"),
+        suffix=STEP_POSITIVE,
+        negative_prompt=STEP_NEGATIVE,
     )

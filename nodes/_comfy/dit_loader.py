@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 
 from ...det_core.models.families import native_weights
 from ...det_core.models.families.cogvideox import COGVIDEOX
-from . import cogvideox
+from ...det_core.models.families.stepvideo import STEP_VIDEO
+from . import cogvideox, stepvideo
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ def build_dit(
         family, state_dict = native_weights(state_dict)
     except ValueError as error:
         raise ValueError(f"{name}: {error}; for other models use the node Load Diffusion Model") from error
+    if family is STEP_VIDEO:
+        try:
+            return stepvideo.build(dict(state_dict), model_options, disable_dynamic=disable_dynamic)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     variant = None
     if family is COGVIDEOX:
         variant = cogvideox.variant_of(state_dict, config)

@@ -11,17 +11,19 @@ import folder_paths
 from ...det_core.files import check_name, is_hidden
 
 ADAPTERS = "det_adapters"
+CONDITIONINGS = "det_conditionings"
 STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
 DIFFUSERS_PREFIX = "diffusers/"
 
 
 def register_folders() -> None:
-    """Make `models/det_adapters` known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
-    default = os.path.join(folder_paths.models_dir, ADAPTERS)
-    folder_paths.add_model_folder_path(ADAPTERS, default, is_default=True)
-    paths, _ = folder_paths.folder_names_and_paths[ADAPTERS]
-    folder_paths.folder_names_and_paths[ADAPTERS] = (paths, {".safetensors"})
-    os.makedirs(default, exist_ok=True)
+    """Make our folders of models known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
+    for key in (ADAPTERS, CONDITIONINGS):
+        default = os.path.join(folder_paths.models_dir, key)
+        folder_paths.add_model_folder_path(key, default, is_default=True)
+        paths, _ = folder_paths.folder_names_and_paths[key]
+        folder_paths.folder_names_and_paths[key] = (paths, {".safetensors"})
+        os.makedirs(default, exist_ok=True)
 
 
 def adapter_names() -> list[str]:
@@ -80,6 +82,29 @@ def state_path(run_name: str) -> Path:
     return adapter_folder() / f"{safe_name(run_name)}{STATE_SUFFIX}"
 
 
+def conditioning_folder() -> Path:
+    """Where encoded prompts are written."""
+    return Path(folder_paths.get_folder_paths(CONDITIONINGS)[0])
+
+
+def new_conditioning_path(name: str) -> Path:
+    """Where a conditioning called `name` goes. Raises: ValueError for a name that leaves the folder."""
+    return conditioning_folder() / f"{check_name(name)}.safetensors"
+
+
+def conditioning_names() -> list[str]:
+    """The encoded prompts that the loader offers, newest files included."""
+    folder_paths.filename_list_cache.pop(CONDITIONINGS, None)
+    return [name for name in folder_paths.get_filename_list(CONDITIONINGS) if not is_hidden(name)]
+
+
+def conditioning_path(name: str) -> Path:
+    """The file of an encoded prompt that the loader offered. Raises: ValueError for anything else."""
+    if name not in conditioning_names():
+        raise ValueError(f"there is no conditioning {name!r} in models/{CONDITIONINGS}: press R to refresh the list")
+    return Path(folder_paths.get_full_path_or_raise(CONDITIONINGS, name))
+
+
 def dit_names() -> list[str]:
     """Files of models/diffusion_models, then `diffusers/<folder>` for every transformer under models/diffusers."""
     return [*folder_paths.get_filename_list("diffusion_models"), *sorted(_diffusers_folders())]
@@ -103,10 +128,37 @@ def _diffusers_folders() -> dict[str, Path]:
                 continue
             folders.clear()
             path = Path(root)
-            if "Transformer3DModel" in _class_name(path / "config.json"):
+            if any(kind in _class_name(path / "config.json") for kind in ("Transformer3DModel", "StepVideoModel")):
                 shown = path.parent if path.name == "transformer" else path
                 found.setdefault(DIFFUSERS_PREFIX + shown.relative_to(search).as_posix(), path)
     return found
+
+
+def stepvideo_folders() -> dict[str, Path]:
+    """Published folders of Step-Video-T2V under models/diffusers and models/text_encoders that hold text encoders."""
+    found: dict[str, Path] = {}
+    for search in [p for key in ("diffusers", "text_encoders") for p in folder_paths.get_folder_paths(key)]:
+        for path in sorted(Path(search).glob("*/step_llm")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def stepvideo_vaes() -> dict[str, Path]:
+    """Files of models/vae, then the VAE in every published folder of Step-Video-T2V under models/diffusers."""
+    found = {
+        name: Path(folder_paths.get_full_path_or_raise("vae", name)) for name in folder_paths.get_filename_list("vae")
+    }
+    for search in folder_paths.get_folder_paths("diffusers"):
+        for path in sorted(Path(search).glob("*/vae/vae*.safetensors")):
+            found.setdefault(DIFFUSERS_PREFIX + path.relative_to(search).as_posix(), path)
+    return found
+
+
+def chosen(found: dict[str, Path], name: str) -> Path:
+    """The path behind a name that a loader offered. Raises: ValueError for anything else."""
+    if name not in found:
+        raise ValueError(f"there is no {name!r}: press R to refresh the list")
+    return found[name]
 
 
 def _class_name(config: Path) -> str:

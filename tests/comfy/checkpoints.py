@@ -7,6 +7,7 @@ rest from shapes. All matrices are random; diffusers starts some at zero.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -122,6 +123,14 @@ def save_folder(model: nn.Module, folder: Path, shards: int = 2) -> None:
     (path / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
 
 
+def write_step_video(folder: Path) -> None:
+    """The published folder whole: text encoders and VAE are small models, too, not stand-ins."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from stepvideo_folder import write_folder
+
+    write_folder(folder)
+
+
 def write_checkpoints(base: Path) -> None:
     """What the workflows and tests load, under the names that the workflows use."""
     models = base / "models"
@@ -133,6 +142,7 @@ def write_checkpoints(base: Path) -> None:
         transformer("hunyuan_video"),
         models / "diffusion_models" / "hunyuan_video_t2v_720p_bf16.safetensors",
     )
+    write_step_video(models / "diffusers" / "stepvideo-t2v")
     save_native("wan", transformer("wan"), models / "diffusion_models" / "wan2.1_t2v_1.3B_fp16.safetensors")
     for name in LISTED_ONLY:  # what the workflows' other loaders list; tests put stand-ins in their place
         (models / name).parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def described(info: dict) -> dict:
             entry = {"name": name, "type": value[0], "required": section == "required"}
             if "default" in options:
                 entry["default"] = options["default"]
-            if value[0] == "COMBO" and name not in ("model_name", "name"):
+            if value[0] == "COMBO" and name not in ("model_name", "name", "folder", "vae_name"):
                 entry["options"] = options["options"]
             inputs.append(entry)
     outputs = [{"name": name, "type": kind} for name, kind in zip(info["output_name"], info["output"], strict=True)]

@@ -11,14 +11,15 @@ The flow shift of 13 is the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..overriding import Forward
+from ..overriding import Forward, overridden
 from ..stepvideo.files import PIPELINE
 from ..stepvideo.vae import FRAMES
 from .family import Costs, Family
@@ -89,6 +90,11 @@ class StepVideo(Family):
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
         return [(transformer, partial(_placed, transformer.forward, placing))]
+
+    @contextmanager
+    def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> Iterator[dict]:
+        with overridden([(dit, partial(placing.sized, partial(_placed, dit.forward, placing)))]):
+            yield {}
 
 
 def _placed(forward: Forward, placing: Placing, *args: Any, **kwargs: Any) -> torch.Tensor:
