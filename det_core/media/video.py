@@ -51,6 +51,7 @@ class VideoFile:
     width: int
     fps: float
     ticks: tuple[int, ...]  # per frame: which one of the file's own
+    matrix: bytes | None  # how its pictures are to be turned, see `upright`
 
     @classmethod
     def open(cls, path: str | os.PathLike) -> VideoFile:
@@ -61,17 +62,18 @@ class VideoFile:
             raise ValueError(f"{path} is a folder: give a video file")
         if not path.is_file():
             raise ValueError(f"no such video: {path}")
-        times, size, claimed = [], None, None
+        times, first, claimed = [], None, None
         try:
             for frame, rate in _decoded(path):
-                claimed = rate
-                if size is None:
-                    size = _size(frame)
+                if first is None:
+                    # Asked of one frame only: a frame that was asked for it stays in memory.
+                    first, claimed, matrix = (frame.height, frame.width), rate, _matrix(frame)
+                    height, width = upright(torch.empty(first, device="meta"), matrix).shape
                     _warn_of_looks(path, frame)
-                if _size(frame) != size:
+                if (frame.height, frame.width) != first:
                     raise ValueError(f"{path} changes its picture size midway; convert it to one size first")
                 times.append(frame.time)
-                _check_memory(path, len(times), *size)
+                _check_memory(path, len(times), height, width)
         except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
             if not times:
                 raise ValueError(f"{path} is not a video that can be read ({_reason(error)})") from error
@@ -85,8 +87,8 @@ class VideoFile:
             logger.warning(
                 "%s shows its frames for unequal times: it is read at an even %.3g frames a second", path, fps
             )
-        _check_memory(path, len(ticks), *size)
-        return cls(path, len(ticks), *size, fps, tuple(ticks))
+        _check_memory(path, len(ticks), height, width)
+        return cls(path, len(ticks), height, width, fps, tuple(ticks), matrix)
 
     def read(self, chosen: Sequence[int] | None = None) -> torch.Tensor:
         """(T, H, W, 3) uint8 RGB of the frames `chosen`, in rising order, or of all; nothing else is kept in memory.
@@ -99,7 +101,7 @@ class VideoFile:
         try:
             for number, (frame, _) in enumerate(_decoded(self.path)):
                 if done < len(wanted) and wanted[done] == number:
-                    picture = _rgb(frame)
+                    picture = upright(_rgb(frame), self.matrix)
                     if picture.shape != pictures.shape[1:]:
                         break
                     while done < len(wanted) and wanted[done] == number:
@@ -164,24 +166,19 @@ def _even_clock(times: list[float | None], claimed: float) -> tuple[float, list[
     return rate, ticks
 
 
-def _size(frame: av.VideoFrame) -> tuple[int, int]:
-    """(height, width) upright."""
-    return tuple(upright(torch.empty(frame.height, frame.width, device="meta"), _matrix(frame)).shape)
-
-
 def _matrix(frame: av.VideoFrame) -> bytes | None:
     side = frame.side_data.get("DISPLAYMATRIX")
     return None if side is None else bytes(side)
 
 
 def _rgb(frame: av.VideoFrame) -> torch.Tensor:
-    """(H, W, 3) uint8, upright; over black where it is transparent."""
+    """(H, W, 3) uint8, over black where it is transparent."""
     if any(component.is_alpha for component in frame.format.components):
         rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
         picture = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
     else:
         picture = frame.to_ndarray(format="rgb24")
-    return upright(torch.from_numpy(picture), _matrix(frame))
+    return torch.from_numpy(picture)
 
 
 def _check_memory(path: Path, frames: int, height: int, width: int) -> None:
