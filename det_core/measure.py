@@ -3,7 +3,7 @@ can be read exactly, one for real videos (a tracker, CLIP and DINO)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All in [0, 1] but CLIP's edit fidelity (cosine x 100); None is "not measured"."""
+    """All in [0, 1] but CLIP's edit fidelity (cosine x 100); None is "not measured", `reasons` may say why."""
 
-    motion_fidelity: float | None
-    edit_fidelity: float | None
-    temporal_consistency: float | None
+    motion_fidelity: float | None = None
+    edit_fidelity: float | None = None
+    temporal_consistency: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def scores(self) -> dict[str, float | None]:
+        """The values alone."""
+        return {name: getattr(self, name) for name in METRICS}
+
+
+METRICS = ("motion_fidelity", "edit_fidelity", "temporal_consistency")
 
 
 class Ruler(Protocol):
@@ -45,6 +53,14 @@ def object_path(tracks: Tracks) -> Tracks:
     return Tracks(path[None], torch.cat([both.any(0)[:1], both.any(0)])[None], tracks.tracker)
 
 
+def fidelity_or_reason(source: Tracks, generated: Tracks) -> tuple[float | None, dict[str, str]]:
+    """Motion fidelity, or None and why there is none, as where nothing is seen long enough in both."""
+    try:
+        return float(motion_fidelity(source, generated)), {}
+    except ValueError as error:
+        return None, {"motion_fidelity": str(error)}
+
+
 class SpriteRuler:
     """For the embedded model: the sprite's path, colour, shape and background are read from the pixels."""
 
@@ -59,8 +75,9 @@ class SpriteRuler:
         scene = scene_of(prompt)
         source_reading = read_clip(source.pixels)
         wanted = sprite_path(source_reading) if source_reading.is_corpus_clip else object_path(source.tracks)
-        fidelity = float(motion_fidelity(wanted, sprite_path(reading))) if reading.seen.any() else 0.0
-        return Measurement(fidelity, scene and reading.agreement(scene)["edit_fidelity"], consistency(reading))
+        fidelity, reasons = fidelity_or_reason(wanted, sprite_path(reading)) if reading.seen.any() else (0.0, {})
+        edit = scene and reading.agreement(scene)["edit_fidelity"]
+        return Measurement(fidelity, edit, consistency(reading), reasons)
 
 
 class VideoRuler:
@@ -76,10 +93,12 @@ class VideoRuler:
 
         tracker = source.tracks.tracker if source.tracks.tracker in ("cotracker", "dis", "lk") else "auto"
         moved = track(frames, source.tracks.points[:, 0], tracker=tracker, device=self.device)
+        fidelity, reasons = fidelity_or_reason(source.tracks, moved)
         return Measurement(
-            float(motion_fidelity(source.tracks, moved)),
+            fidelity,
             edit_fidelity(frames, prompt, clip=self.clip) if self.clip else None,
             temporal_consistency(frames, dino=self.dino) if self.dino else None,
+            reasons,
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,20 +15,172 @@ import torch
 
 from . import __version__
 from .adapter.motion_adapter import MotionAdapter
-from .files import atomic_write
-from .measure import Measurement, Ruler
+from .files import atomic_write, slug, write_json
+from .measure import METRICS, Measurement, Ruler
+from .media.video import write_video
 from .models.base_model import BaseModel
 from .models.families import DiTSpec
-from .models.sample import sample
+from .models.generate import Sampling, generate, latent_shape
 from .source import Source
+from .tracking.draw import contact_sheet, draw_tracks, loss_curve
 from .training.config import TrainConfig
-from .training.loop import fingerprint, train_motion_adapter
+from .training.loop import OnStep, fingerprint, train_motion_adapter
 from .training.run import TrainResult
 from .training.saved import Saving, earlier_state
 from .training.state import state_path
 from .training.views import scaled_frames
 
 log = logging.getLogger(__name__)
+
+ADAPTER = "adapter.safetensors"
+WITHOUT = "without-adapter"  # folder of the videos without it
+
+
+@dataclass(frozen=True)
+class TransferJob:
+    """What `transfer` is asked to do, once the source is loaded and all is checked."""
+
+    source: Source
+    caption: str
+    prompts: list[str]
+    seeds: list[int]
+    out: Path
+    config: TrainConfig
+    sampling: Sampling
+    resume: bool = False
+
+    @property
+    def videos(self) -> list[tuple[str, int]]:
+        """Every prompt with every seed."""
+        return [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+
+
+@dataclass
+class Made:
+    """One video (T, H, W, 3) of a prompt and seed, and what it measures, once it is measured."""
+
+    prompt: str
+    seed: int
+    frames: torch.Tensor
+    measured: Measurement = field(default_factory=Measurement)
+
+
+def transfer(
+    model: BaseModel,
+    job: TransferJob,
+    ruler: Ruler,
+    *,
+    track_seconds: float,
+    on_train: OnStep | None = None,
+    on_sample: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Train, sample with and without the adapter, measure and write everything into `job.out`; returns metrics.json.
+
+    What is made is on the disk before the next thing begins: the tracks, the adapter, each video. on_train and
+    on_sample are called after each step (`train_motion_adapter`, `generate`) and may raise to stop.
+    """
+    source, out, seconds = job.source, job.out, {"track": track_seconds}
+    model.encode_prompts([job.caption, *job.prompts, ""])  # at once, so that the text encoder is not needed again
+    write_video(out / "tracks.mp4", draw_tracks(source.frames, source.tracks), source.fps)
+
+    with timed(seconds, "train"):
+        result = train_on(model, source, job.caption, job.config, out / ADAPTER, resume=job.resume, on_step=on_train)
+        with atomic_write(out / "loss.png") as temporary:
+            loss_curve(result.losses, 960, 480).save(temporary)
+
+    with timed(seconds, "sample"):
+        shape = latent_shape(model, *source.pixels.shape[:3])
+        rows: dict[str, list[Made]] = {"det": [], "base": []}
+        for row, adapter, folder in (("det", result.adapter, out), ("base", None, out / WITHOUT)):
+            videos = generate(model, adapter, job.videos, shape, job.sampling, on_step=on_sample)
+            for (prompt, seed), video in zip(job.videos, videos, strict=True):
+                write_video(folder / video_name(prompt, seed), video, source.fps)
+                rows[row].append(Made(prompt, seed, video))
+
+    for made in (*rows["base"], *rows["det"]):
+        made.measured = measured(ruler, made, source)
+    with atomic_write(out / "contact_sheet.png") as temporary:
+        contact_sheet(sheet_rows(source, rows), min(9, len(source.frames))).save(temporary)
+    seconds["total"] = sum(seconds.values())
+    metrics = summary(rows, seconds, ruler, model, job)
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note under `name` how long the block takes."""
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
+
+
+def video_name(prompt: str, seed: int) -> str:
+    """The file name of one video: no other prompt and seed has it."""
+    return f"{slug(prompt)}-seed{seed}.mp4"
+
+
+def measured(ruler: Ruler, made: Made, source: Source) -> Measurement:
+    """What a video measures. It is made already: whatever goes wrong here is a reason why a score is missing."""
+    try:
+        return ruler.measure(made.frames, made.prompt, source)
+    except (ValueError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        log.warning("not measured: %s", reason)
+        return Measurement(reasons=dict.fromkeys(METRICS, reason))
+
+
+def sheet_rows(source: Source, rows: dict[str, list[Made]]) -> list[tuple[str, torch.Tensor]]:
+    """The rows of the contact sheet. They are numbered as the prompts of metrics.json are, for prompts in scripts that
+    the sheet's font does not have."""
+    sheet = [("source video", source.pixels)]
+    for number, (base, det) in enumerate(zip(rows["base"], rows["det"], strict=True), 1):
+        sheet += [
+            (f"{number}. {base.prompt}  (seed {base.seed}), without adapter", base.frames),
+            (f"{number}. with the motion adapter", det.frames),
+        ]
+    return sheet
+
+
+def summary(
+    rows: dict[str, list[Made]], seconds: dict[str, float], ruler: Ruler, model: BaseModel, job: TransferJob
+) -> dict:
+    """The content of metrics.json. A score that could not be measured is null; "not_measured" says why."""
+    prompts = []
+    for number, (base, det) in enumerate(zip(rows["base"], rows["det"], strict=True), 1):
+        reasons = {row: m.measured.reasons for row, m in (("base", base), ("det", det)) if m.measured.reasons}
+        prompts.append(
+            {
+                "number": number,
+                "prompt": det.prompt,
+                "seed": det.seed,
+                "video": video_name(det.prompt, det.seed),
+                "base": base.measured.scores(),
+                "det": det.measured.scores(),
+                **({"not_measured": reasons} if reasons else {}),
+            }
+        )
+    sampling = job.sampling.of(model.denoiser.spec)
+    return {
+        "prompts": prompts,
+        "mean": {row: {name: _mean([p[row][name] for p in prompts]) for name in METRICS} for row in ("base", "det")},
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "tracker": job.source.tracks.tracker,
+        "measured_with": ruler.description,
+        "model": model.name,
+        "config": {
+            **asdict(job.config),
+            "keep": sampling.keep,
+            "strength": sampling.strength,
+            "sample_steps": sampling.steps,
+            "cfg": sampling.cfg,
+        },
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def adapter_metadata(
@@ -99,176 +252,3 @@ def _write_adapter(
     if spec.experts:  # for programs that load one of them at a time
         for name, part in adapter.of_experts(spec.experts).items():
             part.save(path.with_name(f"{path.stem}.{name}.safetensors"))
-
-
-def latent_shape(model: BaseModel, frames: int, height: int, width: int) -> torch.Size:
-    """(1, C, T, H, W) of the latents of a video of this size."""
-    spec = model.denoiser.spec
-    cells = (
-        spec.frames.latent_frames(frames),
-        height // spec.spatial_compression,
-        width // spec.spatial_compression,
-    )
-    return torch.Size((1, model.denoiser.transformer.config.in_channels, *cells))
-
-
-def initial_noise(shape: torch.Size, seed: int) -> torch.Tensor:
-    """Noise of one video; the same seed starts the video with and without the adapter."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@dataclass
-class Generated:
-    """One prompt with one seed: the videos (T, H, W, 3) without and with the adapter, and what they measure."""
-
-    prompt: str
-    seed: int
-    base: torch.Tensor
-    det: torch.Tensor
-    scores: dict[str, Measurement] = field(default_factory=dict)
-
-
-def generate(
-    model: BaseModel,
-    adapter: MotionAdapter | None,
-    prompts: list[str],
-    seeds: list[int],
-    shape: torch.Size,
-    *,
-    keep: list[int] | None = None,
-    strength: float = 1.0,
-    steps: int | None = None,
-    cfg: float | None = None,
-    batch: int = 1,
-    on_step=None,
-) -> list[torch.Tensor]:
-    """Videos of every prompt with every seed (prompt-major), each (T, H, W, 3) on the CPU, from latents of `shape`."""
-    jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    videos = []
-    for start in range(0, len(jobs), batch):
-        group = jobs[start : start + batch]
-        noise = torch.cat([initial_noise(shape, seed) for _, seed in group])
-        latents = sample(
-            model.denoiser,
-            model.encode_prompts([prompt for prompt, _ in group]),
-            model.encode_prompts([""] * len(group)),
-            noise,
-            steps=steps,
-            cfg=cfg,
-            adapter=adapter,
-            keep=keep,
-            strength=strength,
-            on_step=on_step,
-        )
-        videos += [model.decode_video(one[None]) for one in latents]
-    return videos
-
-
-@dataclass(frozen=True)
-class TransferJob:
-    """What `transfer` is asked to do, once the source is loaded and checked."""
-
-    source: Source
-    caption: str
-    prompts: list[str]
-    seeds: list[int]
-    out: Path
-    config: TrainConfig
-    keep: list[int] | None = None
-    strength: float = 1.0
-    sample_steps: int | None = None
-    cfg: float | None = None
-    resume: bool = False
-
-
-def transfer(
-    model: BaseModel, job: TransferJob, ruler: Ruler, *, track_seconds: float, on_train=None, on_sample=None
-) -> dict:
-    """Train, sample with and without the adapter, measure and write everything into `job.out`; returns metrics.json."""
-    from .media.video import write_video
-    from .tracking.draw import contact_sheet, draw_tracks, loss_curve
-
-    seconds = {"track": track_seconds}
-    model.encode_prompts([job.caption, *job.prompts, ""])  # at once, so that the text encoder is not needed again
-    source, out = job.source, job.out
-    write_video(out / "tracks.mp4", draw_tracks(source.frames, source.tracks), source.fps)
-
-    started = time.monotonic()
-    result = train_on(
-        model, source, job.caption, job.config, out / "adapter.safetensors", resume=job.resume, on_step=on_train
-    )
-    seconds["train"] = time.monotonic() - started
-    with atomic_write(out / "loss.png") as temporary:
-        loss_curve(result.losses, 960, 480).save(temporary)
-
-    started = time.monotonic()
-    shape = latent_shape(model, *source.pixels.shape[:3])
-    batch = 4 if model.name == "embedded" else 1
-    settings = {"steps": job.sample_steps, "cfg": job.cfg, "batch": batch, "on_step": on_sample}
-    without = generate(model, None, job.prompts, job.seeds, shape, **settings)
-    replayed = generate(
-        model, result.adapter, job.prompts, job.seeds, shape, keep=job.keep, strength=job.strength, **settings
-    )
-    pairs = [(prompt, seed) for prompt in job.prompts for seed in job.seeds]
-    videos = [Generated(*pair, base, det) for pair, base, det in zip(pairs, without, replayed, strict=True)]
-    seconds["sample"] = time.monotonic() - started
-
-    for video in videos:
-        video.scores = {
-            "base": ruler.measure(video.base, video.prompt, source),
-            "det": ruler.measure(video.det, video.prompt, source),
-        }
-        write_video(out / f"{slug(video.prompt)}-seed{video.seed}.mp4", video.det, source.fps)
-    rows = [("source video", source.pixels)]
-    for video in videos:
-        rows += [
-            (f"{video.prompt}  (seed {video.seed}), without adapter", video.base),
-            ("with the motion adapter", video.det),
-        ]
-    with atomic_write(out / "contact_sheet.png") as temporary:
-        contact_sheet(rows, min(9, len(source.frames))).save(temporary)
-
-    seconds["total"] = sum(seconds.values())
-    metrics = summary(videos, seconds, ruler, model, job)
-    with atomic_write(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    return metrics
-
-
-def summary(
-    videos: list[Generated], seconds: dict[str, float], ruler: Ruler, model: BaseModel, job: TransferJob
-) -> dict:
-    """The content of metrics.json. A metric that could not be measured is null."""
-
-    def mean(row: str) -> dict[str, float | None]:
-        values = [asdict(video.scores[row]) for video in videos]
-        means = {}
-        for name in values[0]:
-            known = [v[name] for v in values if v[name] is not None]
-            means[name] = sum(known) / len(known) if known else None
-        return means
-
-    return {
-        "prompts": [
-            {"prompt": v.prompt, "seed": v.seed, **{row: asdict(v.scores[row]) for row in ("base", "det")}}
-            for v in videos
-        ],
-        "mean": {"base": mean("base"), "det": mean("det")},
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "tracker": job.source.tracks.tracker,
-        "measured_with": ruler.description,
-        "model": model.name,
-        "config": {
-            **asdict(job.config),
-            "keep": job.keep,
-            "strength": job.strength,
-            "sample_steps": job.sample_steps or model.denoiser.spec.defaults.sample_steps,
-            "cfg": job.cfg or model.denoiser.spec.defaults.cfg,
-        },
-    }
-
-
-def slug(prompt: str) -> str:
-    """A file name for a prompt: its letters and digits, at most 60 of them, and a hash where anything was lost."""
-    plain = "-".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())
-    return plain if len(plain) <= 60 else f"{plain[:50]}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"

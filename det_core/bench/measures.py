@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch
 
 from ..measure import SpriteRuler
@@ -24,7 +22,7 @@ class SpriteMeasures:
         """Scores of frames (T, 64, 64, 3) in [0, 1], and the path of the sprite."""
         from ..models.embedded.base_model import read_clip, scene_of, sprite_path
 
-        scores = asdict(SpriteRuler().measure(frames, prompt, source))
+        scores = SpriteRuler().measure(frames, prompt, source).scores()
         reading, wanted = read_clip(frames), scene_of(prompt)
         scores["source_similarity"] = (
             None if wanted is None else _share_of_source(reading, read_clip(source.pixels), wanted)

@@ -18,8 +18,8 @@ import torch
 
 from ..models.base_model import EMBEDDED, BaseModel, load_base_model
 from ..models.compute.precision import Compute
+from ..models.generate import Sampling, generate, latent_shape
 from ..source import Source, SourceFiles, load_source
-from ..transfer import generate, latent_shape
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .guided import guided_video
 from .layout import Case
@@ -98,7 +98,8 @@ class Methods:
     def _sample(self, source: Source, trained: Trained, prompt: str, seed: int) -> torch.Tensor:
         shape = latent_shape(self.model, *source.pixels.shape[:3])
         with trained.loras_attached(self.model.denoiser.transformer), torch.no_grad():
-            return generate(self.model, trained.kernels, [prompt], [seed], shape, steps=self.settings.sample_steps)[0]
+            sampling = Sampling(steps=self.settings.sample_steps)
+            return next(generate(self.model, trained.kernels, [(prompt, seed)], shape, sampling))
 
     def _still(self, case: Case, prompt: str, seed: int) -> torch.Tensor:
         source = self.source(case)

@@ -1,25 +1,145 @@
-"""Groups of command-line arguments that several commands share."""
+"""What the commands' arguments look like: types that refuse what cannot be right, and groups that commands share."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
+from typing import NoReturn
 
+import torch
+
+from ..metrics.features import ClipFeatures, VisionFeatures
 from ..models.base_model import EMBEDDED
 from ..models.compute.checkpointing import POLICIES
 from ..training.presets import PRESETS
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """The video and how its subject is found and tracked."""
-    parser.add_argument("--video", type=Path, required=True, help="source video")
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} ({self.prog} --help says more)")
+
+
+# ------------------------------------------------------------------------------------------- types
+
+
+def refused(text: str, what: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f'"{text}" is not {what}')
+
+
+def count(text: str) -> int:
+    """1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise refused(text, "a whole number of 1 or more")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """What torch takes."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise refused(text, "a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Any finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise refused(text, "a number") from None
+    if not math.isfinite(value):
+        raise refused(text, "a finite number")
+    return value
+
+
+def guidance(text: str) -> float:
+    """Finite, 0 or more."""
+    if (value := number(text)) < 0:
+        raise refused(text, "a guidance scale: it is 0 or more, 1 is none")
+    return value
+
+
+def share(text: str) -> float:
+    """From 0 to 1."""
+    if not 0 <= (value := number(text)) <= 1:
+        raise refused(text, "a share between 0 (keep every block) and 1 (drop all)")
+    return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise refused(text, "HEIGHTxWIDTH, such as 480x720")
+    return int(height), int(width)
+
+
+def device(text: str) -> str:
+    """A device that is there."""
+    try:
+        found = torch.device(text)
+    except RuntimeError:
+        raise refused(text, "a device: use cpu, cuda, cuda:1 or mps") from None
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if found.type not in there:
+        raise refused(text, "a device that is supported: use cpu, cuda, cuda:1 or mps")
+    if (found.index or 0) >= there[found.type]:
+        have = ", ".join(kind for kind, devices in there.items() if devices)
+        raise argparse.ArgumentTypeError(f"there is no {text} here, only {have}")
+    return text
+
+
+def clip_folder(text: str) -> Path:
+    return _features(ClipFeatures, text)
+
+
+def dino_folder(text: str) -> Path:
+    return _features(VisionFeatures, text)
+
+
+def _features(kind: type[ClipFeatures] | type[VisionFeatures], text: str) -> Path:
+    try:
+        kind.check(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
+# ------------------------------------------------------------------------------------------- groups
+
+
+def add_tracking_arguments(parser: argparse.ArgumentParser, *, sprites: bool = False) -> None:
+    """How the subject of a video is found and tracked."""
     parser.add_argument(
         "--mask", type=Path, help="picture of the moving subject, white on black; without it motion finds it"
     )
-    parser.add_argument("--tracks", type=Path, help="your own tracks over the whole video, instead of a tracker")
+    also = "; sprite for the embedded model's clips" if sprites else ""
+    parser.add_argument("--tracker", default="auto", help=f"auto, cotracker, dis or lk{also}")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1, mps; default: the fastest there is")
+
+
+def add_feature_arguments(parser: argparse.ArgumentParser) -> None:
+    """Networks that measure real videos."""
+    parser.add_argument("--clip", type=clip_folder, help="local CLIP folder, to measure edit fidelity on real videos")
     parser.add_argument(
-        "--tracker", default="auto", help="auto, cotracker, dis, lk; sprite for the embedded model's clips"
+        "--dino", type=dino_folder, help="local DINO folder, to measure temporal consistency on real videos"
     )
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """The video that is learned from."""
+    parser.add_argument("--video", type=Path, required=True, help="source video")
+    add_tracking_arguments(parser, sprites=True)
+    parser.add_argument("--tracks", type=Path, help="your own tracks over the whole video, instead of a tracker")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,19 +149,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=EMBEDDED,
         help="embedded (default) or a local diffusers folder: CogVideoX, HunyuanVideo, Wan, LTX",
     )
-    parser.add_argument("--device", help="cpu, cuda, mps; default: the fastest there is")
-    parser.add_argument("--frames", type=int, help="frames of the video; default: the model's own")
-    parser.add_argument("--size", help="HEIGHTxWIDTH in pixels; default: the model's own")
+    add_device_argument(parser)
+    parser.add_argument("--frames", type=count, help="frames of the video; default: the model's own")
+    parser.add_argument("--size", type=size, help="HEIGHTxWIDTH in pixels; default: the model's own")
     parser.add_argument(
-        "--seed", type=int, nargs="+", default=[0], help="one seed or several; the first one trains (default 0)"
+        "--seed", type=seed, nargs="+", default=[0], help="one seed or several; the first one trains (default 0)"
     )
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """What training needs to know."""
+    presets = "; ".join(f"{name}, {preset.summary}" for name, preset in PRESETS.items())
     parser.add_argument("--caption", default="", help="what the source video shows (its motion need not be named)")
-    parser.add_argument("--preset", choices=PRESETS, default="paper", help=f"how to train: {_presets()}")
-    parser.add_argument("--steps", type=int, help="training steps; default: the preset's (paper: as in the paper)")
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help=f"how to train: {presets}")
+    parser.add_argument("--steps", type=count, help="training steps; default: the preset's (paper: as in the paper)")
     parser.add_argument(
         "--checkpoint",
         choices=("auto", *POLICIES),
@@ -55,18 +176,11 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", action="append", required=True, help="what the new video shows; may be given several times"
     )
-    parser.add_argument(
-        "--drop", type=float, help="share of the blocks, from the last, that lose their kernel (paper: 0.65)"
+    blocks = parser.add_mutually_exclusive_group()
+    blocks.add_argument(
+        "--drop", type=share, help="share of the blocks, from the last, that lose their kernel (paper: 0.65)"
     )
-    parser.add_argument("--keep", help='blocks that keep their kernel, instead of --drop: "0-14, 20"')
-    parser.add_argument("--strength", type=float, default=1.0, help="factor on what the kernels add (default 1)")
-    parser.add_argument("--sample-steps", type=int, help="denoising steps; default: the base model's own")
-    parser.add_argument(
-        "--cfg", type=float, help="guidance scale, which HunyuanVideo is told; default: the base model's own"
-    )
-    parser.add_argument("--clip", type=Path, help="local CLIP folder, to measure edit fidelity on real videos")
-    parser.add_argument("--dino", type=Path, help="local DINO folder, to measure temporal consistency on real videos")
-
-
-def _presets() -> str:
-    return "; ".join(f"{name}, {preset.summary}" for name, preset in PRESETS.items())
+    blocks.add_argument("--keep", help='blocks that keep their kernel, instead of --drop: "0-14, 20"')
+    parser.add_argument("--strength", type=number, default=1.0, help="factor on what the kernels add (default 1)")
+    parser.add_argument("--sample-steps", type=count, help="denoising steps; default: the base model's own")
+    parser.add_argument("--cfg", type=guidance, help="guidance scale, which HunyuanVideo is told; default: its own")

@@ -1,12 +1,21 @@
-"""`python -m det_core bench` and `python -m det_core annotate`."""
+"""`bench`: methods over a benchmark, and a report."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
+from .. import __version__
+from ..bench.methods import NAMES, Methods, MethodSettings
+from ..bench.runner import run_bench
+from ..bench.sprite_cases import write_sprite_cases
+from ..models.compute.precision import Compute
+from .arguments import add_device_argument, add_feature_arguments, count
+
+HELP = "run methods over a benchmark and write a report"
 SPRITES = "embedded"  # --data: cases of the embedded model's own kind
 
 
@@ -17,25 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=SPRITES,
         help="benchmark folder; embedded (default) makes --cases clips of the embedded model's kind",
     )
-    parser.add_argument("--cases", type=int, default=6, help="how many, with --data embedded (default 6)")
+    parser.add_argument("--cases", type=count, default=6, help="how many, with --data embedded (default 6)")
     parser.add_argument("--model", default="embedded", help="embedded (default) or a local diffusers folder")
     parser.add_argument(
         "--methods",
         default="none,frozen,lora,det",
         help="comma-separated, of none, frozen, guided, lora, det and fym (default none, frozen, lora, det)",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
+    parser.add_argument("--seeds", type=count, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")
-    parser.add_argument("--steps", type=int, help="steps of every training; default: each method's own for this model")
-    parser.add_argument("--sample-steps", type=int, help="denoising steps; default: the base model's own")
+    parser.add_argument(
+        "--steps", type=count, help="steps of every training; default: each method's own for this model"
+    )
+    parser.add_argument("--sample-steps", type=count, help="denoising steps; default: the base model's own")
     parser.add_argument(
         "--tracker", default="auto", help="auto (a case's own tracks where it has some), cotracker, dis, lk"
     )
-    parser.add_argument("--clip", type=Path, help="local CLIP folder, for edit fidelity of real videos")
-    parser.add_argument(
-        "--dino", type=Path, help="local DINO folder, for consistency, leakage and diversity of real videos"
-    )
-    parser.add_argument("--device", help="cpu, cuda; default: the fastest there is")
+    add_feature_arguments(parser)
+    add_device_argument(parser)
     parser.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: host:port, ray://host:port or auto")
 
 
@@ -44,32 +52,14 @@ def run(args: argparse.Namespace) -> None:
 
     Raises: ValueError, one line, for arguments or folders that cannot be used.
     """
-    from functools import partial
-
-    from .. import __version__
-    from ..bench.methods import NAMES, Methods, MethodSettings
-    from ..bench.runner import run_bench
-    from ..metrics.features import ClipFeatures, VisionFeatures
-    from ..models.compute.precision import Compute
-
     methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",") if name.strip()))
     unknown = [name for name in methods if name not in NAMES]
     if unknown or not methods:
         raise ValueError(
             f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}"
         )
-    if args.seeds < 1 or args.cases < 1:
-        raise ValueError(f"--seeds and --cases must be 1 or more; got {args.seeds} and {args.cases}")
-    for name, folder, kind in (("--clip", args.clip, ClipFeatures), ("--dino", args.dino, VisionFeatures)):
-        if folder is not None:
-            try:
-                kind.check(folder)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
     data, out, extra = Path(args.data), args.out.resolve(), {}
     if args.data == SPRITES:
-        from ..bench.sprite_cases import write_sprite_cases
-
         data = out / "data"
         if not data.is_dir():
             unfinished = out / ".data"  # takes its name once all cases are there
@@ -89,34 +79,3 @@ def run(args: argparse.Namespace) -> None:
     print(f"{result.html}\n{result.markdown}")
     if result.failed:
         logging.warning("%d units are unfinished, see the report; run the same command again", len(result.failed))
-
-
-def add_annotate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `annotate`; run it with `run_annotate`."""
-    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
-    parser.add_argument(
-        "--captions", type=Path, required=True, help='JSON: {"clip": {"caption": "...", "prompts": ["...", ...]}}'
-    )
-    parser.add_argument(
-        "--masks", type=Path, help="folder of <clip>.png; without one the subject is found by its motion"
-    )
-    parser.add_argument("--tracker", default="auto", help="auto, cotracker, dis or lk")
-    parser.add_argument("--device", default="cpu", help="where a tracker network runs (default cpu)")
-    parser.add_argument("--out", type=Path, required=True, help="benchmark folder to write, for bench --data")
-
-
-def run_annotate(args: argparse.Namespace) -> None:
-    """Annotate a folder of clips and print what became of each.
-
-    Raises: ValueError if there are no clips or no captions.
-    """
-    from ..bench.annotate import annotate
-
-    cases, bad = annotate(
-        args.clips, args.captions, args.out, masks=args.masks, tracker=args.tracker, device=args.device
-    )
-    for case in cases:
-        print(f"{case.name}: {case.difficulty} ({case.clusters} clusters of tracks), {len(case.prompts)} prompts")
-    for case in bad:
-        print(f"{case.name}: left out: {case.reason}")
-    print(f"{len(cases)} cases in {args.out}, {len(bad)} left out")

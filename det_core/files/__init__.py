@@ -1,6 +1,6 @@
 """Files of the project: written whole or not at all, read within bounds, and named so that every system takes them."""
 
-from .names import check_name, is_hidden
+from .names import check_name, is_hidden, slug
 from .reading import (
     array_names,
     checked_json,
@@ -27,6 +27,7 @@ __all__ = [
     "read_pickled",
     "read_tensors",
     "remove_leftovers",
+    "slug",
     "write_json",
     "write_tensors",
 ]

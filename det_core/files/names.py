@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from pathlib import PurePath
@@ -30,6 +31,22 @@ def check_name(name: object) -> str:
             f"{shown!r} is not a name for a file: {wrong}. Use letters, digits, - and _, with / for a sub-folder"
         )
     return clean
+
+
+def slug(text: str) -> str:
+    """A name for a file or folder that tells what `text` says: its letters and digits in small, at most 60 of them and
+    120 bytes, joined by hyphens.
+
+    Texts that differ have names that differ, on systems that do not tell capitals apart as well: where more than
+    spaces was lost, a hash of the text stands at the end. A name is never empty and begins with a letter or digit.
+    """
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    plain = "-".join(words)
+    if plain and " ".join(words) == text and len(plain) <= 60 and len(plain.encode()) <= 120:
+        return plain
+    short = plain[:50].encode()[:100].decode(errors="ignore").rstrip("-")
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{short or 'prompt'}-{digest}"
 
 
 def is_hidden(name: str) -> bool:

@@ -20,6 +20,7 @@ class BaseModel(Protocol):
 
     name: str
     denoiser: DiffusersDenoiser
+    at_once: int  # videos that are best sampled together
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """Encode prompts to a condition of batch len(prompts); an empty prompt is the unconditional one."""

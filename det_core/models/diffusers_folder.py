@@ -54,6 +54,8 @@ class DiffusersFolder:
     """See `BaseModel`. Text encoder and VAE visit the device only while they work; the transformer stays there, but for
     the time of the text encoder, or with `low_vram` its blocks visit it one at a time."""
 
+    at_once = 1
+
     def __init__(self, folder: Path, compute: Compute, *, low_vram: bool = False):
         self.name, self.family = folder.name, folder_family(folder)[0]
         from diffusers import DiffusionPipeline

@@ -18,9 +18,9 @@ from det_core.files import atomic_write
 from det_core.measure import SpriteRuler
 from det_core.models.embedded.base_model import EmbeddedModel, read_clip, sprite_tracks
 from det_core.models.embedded.corpus import Clip, Scene, make_clip
+from det_core.models.generate import generate
 from det_core.source import Source
 from det_core.tracking.tracks import sample_query_points
-from det_core.transfer import generate
 
 FAMILIES = ("loop", "spiral", "zigzag", "bounce", "figure_eight", "heart")  # the last two are not in the corpus
 SCORES = ("motion_fidelity", "edit_fidelity", "temporal_consistency", "leakage")
@@ -79,9 +79,12 @@ class Unit:
     def videos(self, applied: AbstractContextManager) -> list[torch.Tensor]:
         """A video (T, H, W, 3) for every prompt with every seed, with the method `applied`, in bfloat16 autocast."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), applied:
-            return generate(
-                self.model, None, self.prompts, list(self.plan.seeds), self.latents.shape, batch=len(self.plan.seeds)
-            )
+            shape = self.latents.shape
+            return [
+                video
+                for prompt in self.prompts
+                for video in generate(self.model, None, [(prompt, seed) for seed in self.plan.seeds], shape)
+            ]
 
     def scored(self, applied: AbstractContextManager) -> list[dict]:
         """The scores of each of `videos`, in that order."""

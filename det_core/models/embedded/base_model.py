@@ -18,6 +18,7 @@ class EmbeddedModel:
     """See `BaseModel`. Videos are 9 frames of 64x64 pixels; one latent frame is one video frame."""
 
     name = "embedded"
+    at_once = 4
 
     def __init__(self, compute: Compute | None = None, tiny: TinyModel | None = None):
         """compute: in float32 on the CPU, unless said otherwise; its weights are float32 everywhere."""
