@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .measure import followed
 from .metrics import edit_fidelity, motion_fidelity, temporal_consistency
 from .tracking.subject import track_subject
 from .tracking.tracks import Tracks
@@ -44,8 +45,11 @@ def evaluate_files(
     wanted, got = wanted.resample(shorter), got.resample(shorter)
     matching = "index" if len(wanted) == len(got) else "best"
     pixels = None if frames is None else frames.float() / 255
+    found = followed(wanted, got, matching)
     return {
-        "motion_fidelity": float(motion_fidelity(wanted, got, matching=matching)),
+        "motion_fidelity": found.motion_fidelity,
+        "coverage": found.coverage,
+        "not_measured": found.reasons,
         "motion_fidelity_reference_code": float(motion_fidelity(wanted, got, variant="reference_code")),
         "matching": matching,
         "tracker": {"source": wanted.tracker, "generated": got.tracker},

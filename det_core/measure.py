@@ -3,13 +3,17 @@ can be read exactly, one for real videos (a tracker, CLIP and DINO)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from .metrics import motion_fidelity
+from .metrics import edit_fidelity, temporal_consistency
+from .metrics.features import ClipFeatures, VisionFeatures
+from .metrics.motion import MINIMUM_COVERAGE, motion_fidelity
+from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
+from .tracking.trackers import resolve_tracker, track
 from .tracking.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -19,9 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All in [0, 1] but CLIP's edit fidelity (cosine x 100); None is "not measured", `reasons` may say why."""
+    """All in [0, 1] but CLIP's edit fidelity (cosine x 100); None is "not measured", `reasons` may say why.
+
+    coverage: share of the source's steps that the video shows as well; see `MotionScore`.
+    """
 
     motion_fidelity: float | None = None
+    coverage: float | None = None
     edit_fidelity: float | None = None
     temporal_consistency: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
@@ -31,7 +39,10 @@ class Measurement:
         return {name: getattr(self, name) for name in METRICS}
 
 
-METRICS = ("motion_fidelity", "edit_fidelity", "temporal_consistency")
+METRICS = ("motion_fidelity", "coverage", "edit_fidelity", "temporal_consistency")
+
+
+TRACKERS = ("cotracker", "dis", "lk")  # that can follow a generated video as well
 
 
 class Ruler(Protocol):
@@ -53,12 +64,19 @@ def object_path(tracks: Tracks) -> Tracks:
     return Tracks(path[None], torch.cat([both.any(0)[:1], both.any(0)])[None], tracks.tracker)
 
 
-def fidelity_or_reason(source: Tracks, generated: Tracks) -> tuple[float | None, dict[str, str]]:
-    """Motion fidelity, or None and why there is none, as where nothing is seen long enough in both."""
+def followed(source: Tracks, generated: Tracks, matching: str = "index") -> Measurement:
+    """Motion fidelity and coverage; where the video shows too little of the source's motion, the reason why not."""
     try:
-        return float(motion_fidelity(source, generated)), {}
+        score = motion_fidelity(source, generated, matching=matching)
     except ValueError as error:
-        return None, {"motion_fidelity": str(error)}
+        return Measurement(reasons={"motion_fidelity": str(error)})
+    if score.measured:
+        return Measurement(score.score, score.coverage)
+    reason = (
+        f"only {score.coverage:.0%} of the source's steps are seen in the video, fewer than {MINIMUM_COVERAGE:.0%}: "
+        "its points are lost, which may be the tracker's fault or the video's"
+    )
+    return Measurement(coverage=score.coverage, reasons={"motion_fidelity": reason})
 
 
 class SpriteRuler:
@@ -69,37 +87,44 @@ class SpriteRuler:
     )
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measurement:
-        from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
-
         reading = read_clip(frames)
         scene = scene_of(prompt)
         source_reading = read_clip(source.pixels)
         wanted = sprite_path(source_reading) if source_reading.is_corpus_clip else object_path(source.tracks)
-        fidelity, reasons = fidelity_or_reason(wanted, sprite_path(reading)) if reading.seen.any() else (0.0, {})
+        found = followed(wanted, sprite_path(reading)) if reading.seen.any() else Measurement(0.0, 0.0)
         edit = scene and reading.agreement(scene)["edit_fidelity"]
-        return Measurement(fidelity, edit, consistency(reading), reasons)
+        return replace(found, edit_fidelity=edit, temporal_consistency=consistency(reading))
 
 
 class VideoRuler:
-    """For real videos: the source's own tracker on the generated video from the same query points, CLIP and DINO."""
+    """For real videos: one tracker on both sides, from the same points; CLIP and DINO where they are given."""
 
-    def __init__(self, device: str, clip: Path | None = None, dino: Path | None = None):
+    def __init__(self, device: str, clip: Path | ClipFeatures | None = None, dino: Path | VisionFeatures | None = None):
         self.device, self.clip, self.dino = device, clip, dino
         self.description = f"tracks of the same points; CLIP {clip or 'not given'}; DINO {dino or 'not given'}"
+        self._reference: tuple[Source, Tracks] | None = None
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measurement:
-        from .metrics import edit_fidelity, temporal_consistency
-        from .tracking.trackers import track
-
-        tracker = source.tracks.tracker if source.tracks.tracker in ("cotracker", "dis", "lk") else "auto"
-        moved = track(frames, source.tracks.points[:, 0], tracker=tracker, device=self.device)
-        fidelity, reasons = fidelity_or_reason(source.tracks, moved)
-        return Measurement(
-            fidelity,
-            edit_fidelity(frames, prompt, clip=self.clip) if self.clip else None,
-            temporal_consistency(frames, dino=self.dino) if self.dino else None,
-            reasons,
+        return replace(
+            followed(*self.tracked(frames, source)),
+            edit_fidelity=edit_fidelity(frames, prompt, clip=self.clip) if self.clip else None,
+            temporal_consistency=temporal_consistency(frames, dino=self.dino) if self.dino else None,
         )
+
+    def tracked(self, frames: torch.Tensor, source: Source) -> tuple[Tracks, Tracks]:
+        """The tracks of the source and of the video (T, H, W, 3), by one tracker from the same points."""
+        wanted = self._source_tracks(source)
+        return wanted, track(frames, wanted.points[:, 0], tracker=wanted.tracker, device=self.device)
+
+    def _source_tracks(self, source: Source) -> Tracks:
+        """Those that training used, or, where they came with the data, made anew from their own starting points."""
+        if source.tracks.tracker in TRACKERS:
+            return source.tracks
+        if self._reference is None or self._reference[0] is not source:
+            name = resolve_tracker("auto")
+            made = track(source.pixels, source.tracks.points[:, 0], tracker=name, device=self.device)
+            self._reference = source, made
+        return self._reference[1]
 
 
 def ruler_for(model: BaseModel, clip: Path | None = None, dino: Path | None = None) -> Ruler:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..measure import SpriteRuler
+from ..measure import SpriteRuler, VideoRuler, followed
 from ..metrics import edit_fidelity, motion_fidelity
 from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
+from ..models.embedded.base_model import read_clip, scene_of, sprite_path
 from ..source import Source
 from ..tracking.tracks import Tracks
 
@@ -20,8 +21,6 @@ class SpriteMeasures:
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
         """Scores of frames (T, 64, 64, 3) in [0, 1], and the path of the sprite."""
-        from ..models.embedded.base_model import read_clip, scene_of, sprite_path
-
         scores = SpriteRuler().measure(frames, prompt, source).scores()
         reading, wanted = read_clip(frames), scene_of(prompt)
         scores["source_similarity"] = (
@@ -45,29 +44,20 @@ def _share_of_source(reading, source, wanted) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-TRACKERS = ("cotracker", "dis", "lk")
-
-
 class VideoMeasures:
-    """For real videos: one tracker on both sides, from the same points; CLIP and DINO from local folders if given."""
+    """For real videos; CLIP and DINO from local folders if given."""
 
     def __init__(self, device: str, clip: str | None, dino: str | None):
-        self.device = device
-        self.clip = None if clip is None else ClipFeatures(clip, device)
         self.dino = None if dino is None else VisionFeatures(dino, device)
-        self._reference: tuple[Source, Tracks] | None = None
+        self.ruler = VideoRuler(device, None if clip is None else ClipFeatures(clip, device))
 
     def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
         """Scores of frames (T, H, W, 3) in [0, 1], their tracks, and the look of the video."""
-        from ..tracking.trackers import track
-
-        wanted = self.reference(source)
-        moved = track(frames, wanted.points[:, 0], tracker=wanted.tracker, device=self.device)
+        wanted, moved = self.ruler.tracked(frames, source)
         scores = {
-            "motion_fidelity": float(motion_fidelity(wanted, moved)) if _shared(wanted, moved) else 0.0,
+            **followed(wanted, moved).scores(),
             "motion_fidelity_reference_code": float(motion_fidelity(wanted, moved, "reference_code")),
-            "edit_fidelity": edit_fidelity(frames, prompt, self.clip),
-            "temporal_consistency": None,
+            "edit_fidelity": edit_fidelity(frames, prompt, self.ruler.clip),
             "temporal_consistency_reference_code": None,
             "source_similarity": None,
         }
@@ -78,24 +68,3 @@ class VideoMeasures:
         scores["temporal_consistency_reference_code"] = consistency_of(looks, "reference_code")
         scores["source_similarity"] = (self.dino.region(source.pixels) @ self.dino.region(frames)).item()
         return scores, moved, looks.mean(0)
-
-    def reference(self, source: Source) -> Tracks:
-        """The source's tracks by a tracker that can follow the generated video as well.
-
-        Tracks that came with the data are made anew from their own starting points.
-        """
-        from ..tracking.trackers import resolve_tracker, track
-
-        if source.tracks.tracker in TRACKERS:
-            return source.tracks
-        if self._reference is None or self._reference[0] is not source:
-            name = resolve_tracker("auto")
-            made = track(source.pixels, source.tracks.points[:, 0], tracker=name, device=self.device)
-            self._reference = source, made
-        return self._reference[1]
-
-
-def _shared(source: Tracks, moved: Tracks) -> bool:
-    """Whether any track is visible in both videos in two frames in a row; without one the motion is not there."""
-    seen = source.visible & moved.visible
-    return bool((seen[:, 1:] & seen[:, :-1]).any())

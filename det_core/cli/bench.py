@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=count, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")
-    parser.add_argument(
-        "--steps", type=count, help="steps of every training; default: each method's own for this model"
-    )
+    parser.add_argument("--steps", type=count, help="of every training; default: each method's own for this model")
     parser.add_argument("--sample-steps", type=count, help="denoising steps; default: the base model's own")
     parser.add_argument(
         "--tracker", default="auto", help="auto (a case's own tracks where it has some), cotracker, dis, lk"

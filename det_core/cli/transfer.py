@@ -63,15 +63,13 @@ def run(args: argparse.Namespace) -> None:
 
 def print_metrics(metrics: dict, out: Path) -> None:
     """The result in a terminal: where things are and the mean scores."""
-    print(f"\n{'':22}{'motion fidelity':>17}{'edit fidelity':>15}{'consistency':>13}")
+    print(f"\n{'':22}{'motion fidelity':>17}{'coverage':>11}{'edit fidelity':>15}{'consistency':>13}")
     for name, label in (("base", "without adapter"), ("det", "with the adapter")):
         values = [metrics["mean"][name][metric] for metric in METRICS]
         cells = ["not measured" if value is None else f"{value:.3f}" for value in values]
-        print(f"{label:22}{cells[0]:>17}{cells[1]:>15}{cells[2]:>13}")
-    reasons = {
-        reason for p in metrics["prompts"] for row in p.get("not_measured", {}).values() for reason in row.values()
-    }
-    for reason in sorted(reasons):
+        print(f"{label:22}{cells[0]:>17}{cells[1]:>11}{cells[2]:>15}{cells[3]:>13}")
+    missing = [row for video in metrics["prompts"] for row in video.get("not_measured", {}).values()]
+    for reason in sorted({reason for row in missing for reason in row.values()}):
         print(f"not measured: {reason}")
     print(f"\ntook {metrics['seconds']['total']:.0f} s (training {metrics['seconds']['train']:.0f} s)")
     for file, what in (

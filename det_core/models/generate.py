@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
-from ..adapter.motion_adapter import MotionAdapter
 from .base_model import BaseModel
+from .denoiser import Adapter
 from .families import DiTSpec
 from .sample import sample
 
@@ -35,7 +35,7 @@ class Sampling:
 
 def generate(
     model: BaseModel,
-    adapter: MotionAdapter | None,
+    adapter: Adapter | None,
     jobs: Sequence[tuple[str, int]],
     shape: torch.Size,
     sampling: Sampling | None = None,
