@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from det_core.bench.layout import read_cases
+from det_core.cli.main import build_parser
 from det_core.tracking.tracks import Tracks
 
 
@@ -174,8 +175,8 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
             queries[:, None].expand(-1, len(frames), -1), torch.ones(3, len(frames), dtype=torch.bool), tracker
         )
 
-    monkeypatch.setattr("det_core.tracking.trackers.track", track)
-    monkeypatch.setattr("det_core.tracking.trackers.resolve_tracker", lambda name: "lk")
+    monkeypatch.setattr("det_core.measure.track", track)
+    monkeypatch.setattr("det_core.measure.resolve_tracker", lambda name: "lk")
     points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0))
     frames = torch.zeros(4, 32, 32, 3)
     source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4, dtype=torch.bool), "user"))
@@ -187,21 +188,8 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
 
 
 def command(*words):
-    import argparse
-
-    from det_core.cli import bench as cli
-
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    for name, add, run in (
-        ("bench", cli.add_arguments, cli.run),
-        ("annotate", cli.add_annotate_arguments, cli.run_annotate),
-    ):
-        one = commands.add_parser(name)
-        add(one)
-        one.set_defaults(command=run)
-    args = parser.parse_args([str(w) for w in words])
-    args.command(args)
+    args = build_parser().parse_args([str(w) for w in words])
+    args.run(args)
 
 
 def test_the_command_runs_the_embedded_benchmark(random_model, tmp_path, monkeypatch, capsys):

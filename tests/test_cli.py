@@ -50,7 +50,7 @@ def test_transfer_writes_everything(finished):
         (prompt, seed) for prompt in (PROMPT, "a cyan square on a grey plain background") for seed in (0, 1)
     ]
     for row in ("base", "det"):
-        assert set(metrics["mean"][row]) == {"motion_fidelity", "edit_fidelity", "temporal_consistency"}
+        assert set(metrics["mean"][row]) == {"motion_fidelity", "coverage", "edit_fidelity", "temporal_consistency"}
         assert all(set(p[row]) == set(metrics["mean"][row]) for p in metrics["prompts"])
     assert set(metrics["seconds"]) == {"track", "train", "sample", "total"}
     assert metrics["tracker"] == "sprite" and metrics["model"] == "embedded"

@@ -53,4 +53,7 @@ def test_transfer_through_a_folder(folder, tmp_path):
     assert main([*arguments, "--tracker", "lk", "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["mean"]["det"]["edit_fidelity"] is None, "without a CLIP folder it is not measured, not guessed"
-    assert metrics["mean"]["det"]["motion_fidelity"] is not None
+    (video,) = metrics["prompts"]
+    reason = video.get("not_measured", {}).get("det", {}).get("motion_fidelity", "")
+    assert (video["det"]["motion_fidelity"] is None) == ("of the source's steps are seen" in reason)
+    assert video["det"]["coverage"] is not None

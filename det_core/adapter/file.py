@@ -45,6 +45,11 @@ def read_adapter(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
             if f"blocks.{match[1]}.{'up' if match[2] == 'down' else 'down'}.weight" not in names:
                 raise ValueError(f"{path} is damaged: block {match[1]} has only one of its two tensors")
             stored = file.get_slice(name)
+            if stored.get_dtype().startswith("F8"):
+                raise ValueError(
+                    f"{path} is stored as fp8 ({stored.get_dtype()}), which motion adapters are not: it was converted; "
+                    "use the file as it was trained, or convert it to bf16"
+                )
             if stored.get_shape() != shapes[match[2]] or stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
                 raise ValueError(
                     f'{path} is damaged: "{name}" is {stored.get_dtype()} {stored.get_shape()}, '

@@ -90,7 +90,7 @@ def check_earlier_run(adapter: Path, config: TrainConfig, resume: bool) -> None:
         check_resumable(TrainState.load(states[0]), config)
     elif (step := _unfinished(states[0])) is not None:
         log.warning(
-            "an unfinished training of %s is there, of %d steps: it is replaced; --resume would continue it",
+            "an unfinished training of %s is there, at step %d: it is replaced; --resume would continue it",
             adapter,
             step,
         )

@@ -16,6 +16,7 @@ from ..files import array_names, atomic_write, is_plain, open_tensors, read_arra
 from .tracks import Tracks
 
 FORMAT_VERSION = "1"
+FAR_OUTSIDE = 4.0  # widths or heights of the picture: no tracker follows a point that far
 
 
 def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, str]) -> None:
@@ -60,12 +61,8 @@ def load_tracks(path: str | os.PathLike) -> Tracks:
     if not path.is_file():
         raise ValueError(f"no such tracks file: {path}")
     try:
-        if path.suffix == ".safetensors":
-            return _from_safetensors(path)
-        if path.suffix == ".npz":
-            return _from_npz(path)
-        if path.suffix in (".pth", ".pt"):
-            return _from_pth(path)
+        if path.suffix in _READERS:
+            return _in_pictures(_READERS[path.suffix](path))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or is no tracks file; make the tracks again") from error
     except (ValueError, MemoryError) as error:
@@ -117,6 +114,20 @@ def _time_major(points: torch.Tensor, visible: torch.Tensor) -> Tracks:
             f"found {tuple(points.shape)} and {tuple(visible.shape)}"
         )
     return Tracks(points.transpose(0, 1).contiguous(), visible.T.contiguous())
+
+
+def _in_pictures(tracks: Tracks) -> Tracks:
+    """The tracks, unless they can only be in pixels: half of what is seen lies far outside of the picture."""
+    seen = tracks.points[tracks.visible]
+    if len(seen) and seen.abs().amax(-1).median() > FAR_OUTSIDE:
+        raise ValueError(
+            "its positions are in pixels: divide x by the picture's width and y by its height, so that the picture "
+            "spans 0 to 1"
+        )
+    return tracks
+
+
+_READERS = {".safetensors": _from_safetensors, ".npz": _from_npz, ".pth": _from_pth, ".pt": _from_pth}
 
 
 def _listed(names: set[str]) -> str:
