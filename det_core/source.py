@@ -103,7 +103,7 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
             "fidelity cannot be measured; better give another --mask or --tracker, or cut the clip at its jumps"
         )
     if chosen.step > 1:
-        log.info("of %d frames every %dth is used: %d", clip.frames, chosen.step, len(chosen))
+        log.info("of %d frames %d are used, one in %d", clip.frames, len(chosen), chosen.step)
     digest = hashlib.sha256(files.video.read_bytes()).hexdigest()[:16]
     return Source(files.video.name, digest, clip.fps / chosen.step, frames, pixels, tracks)
 
