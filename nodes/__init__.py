@@ -1,4 +1,5 @@
-"""The nodes. This package is the only code that imports ComfyUI; everything it does is done by det_core."""
+"""The nodes. A node's file has its schema and a few lines, and knows ComfyUI's node API alone; `_comfy` beneath is the
+only code that imports the rest of ComfyUI. What is computed is computed by det_core."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -14,7 +15,9 @@ class DeTExtension(ComfyExtension):
         from .apply import DeTApplyMotionAdapter
         from .conditioning_files import DeTLoadConditioning, DeTSaveConditioning
         from .evaluate import DeTEvaluateMotion
+        from .fit import DeTFitVideo
         from .fym_heads import FYMClassifyHeads
+        from .fym_save import FYMSaveMotionLoRA
         from .fym_train import FYMTrainMotionLoRA
         from .guide import DeTGuideMotion
         from .load import DeTLoadDiT, DeTTinyModel
@@ -28,6 +31,7 @@ class DeTExtension(ComfyExtension):
             DeTLoadDiT,
             DeTTinyModel,
             DeTTinyClip,
+            DeTFitVideo,
             DeTTrackVideo,
             DeTTracksToJSON,
             DeTTracksFromJSON,
@@ -39,6 +43,7 @@ class DeTExtension(ComfyExtension):
             DeTEvaluateMotion,
             FYMClassifyHeads,
             FYMTrainMotionLoRA,
+            FYMSaveMotionLoRA,
             DeTLoadStepVideoText,
             DeTLoadStepVideoVAE,
             DeTEmptyStepVideoLatent,

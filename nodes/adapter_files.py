@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from comfy_api.latest import io
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.models.families import format_blocks
 from ._comfy import paths
+from ._comfy.notice import say
 from ._comfy.sockets import DetAdapter
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,15 @@ class DeTSaveMotionAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter, name, overwrite, caption="") -> io.NodeOutput:
-        path = paths.new_adapter_path(name, overwrite=overwrite)
+        path = paths.new_path(paths.ADAPTERS, name, overwrite=overwrite)
         clone = MotionAdapter(adapter.base_model, adapter.num_blocks, adapter.blocks)  # the same kernels, own metadata
         clone.metadata = {**adapter.metadata, **({"caption": caption.strip()} if caption.strip() else {})}
         clone.save(path)
-        shown = os.path.relpath(path, paths.adapter_folder()).replace(os.sep, "/")
+        shown = paths.shown_name(paths.ADAPTERS, path)
+        text = f"models/{paths.ADAPTERS}/{shown}"
         logger.info("motion adapter saved: %s", path)
-        return io.NodeOutput(shown, ui={"text": [f"models/{paths.ADAPTERS}/{shown}"]})
+        say(text)
+        return io.NodeOutput(shown, ui={"text": [text]})
 
 
 class DeTLoadMotionAdapter(io.ComfyNode):

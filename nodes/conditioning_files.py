@@ -36,9 +36,9 @@ class DeTSaveConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning, name: str) -> io.NodeOutput:
-        path = paths.new_conditioning_path(name)
+        path = paths.new_path(paths.CONDITIONINGS, name, overwrite=True)
         save_conditioning(path, conditioning)
-        return io.NodeOutput(path.relative_to(paths.conditioning_folder()).as_posix())
+        return io.NodeOutput(paths.shown_name(paths.CONDITIONINGS, path))
 
 
 class DeTLoadConditioning(io.ComfyNode):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 
-import comfy.model_management as mm
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.metrics.motion import MotionScore, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
+from ._comfy.notice import say
 from ._comfy.plot import motion_plot
+from ._comfy.preview import image_of
 from ._comfy.sockets import tracks_of, video_frames
 from ._comfy.tracking import TRACKER_NAMES, track_video
 
@@ -63,7 +63,8 @@ class DeTEvaluateMotion(io.ComfyNode):
             ],
             outputs=[
                 io.Float.Output(
-                    display_name="score", tooltip="Motion fidelity, 1 at best; nan where nothing could be compared."
+                    display_name="score",
+                    tooltip="Motion fidelity, 1 at best; nan where nothing could be compared, and the report says why.",
                 ),
                 io.Image.Output(
                     display_name="plot",
@@ -80,28 +81,38 @@ class DeTEvaluateMotion(io.ComfyNode):
         with torch.inference_mode(False):
             wanted = _tracks(source, None, size)
             found = _tracks(generated, wanted, size)
-            if wanted.frames != found.frames:
-                raise ValueError(
-                    f"the source has {wanted.frames} frames and the generated video {found.frames}: compare videos "
-                    "of the same length"
-                )
+            lengths = wanted.frames, found.frames
+            wanted, found = (_first_frames(tracks, min(lengths)) for tracks in (wanted, found))
             score, reason = _score(wanted, found, variant)
         picture = background if background is not None else generated if isinstance(generated, torch.Tensor) else source
         frame = picture[0, ..., :3].float().cpu() if isinstance(picture, torch.Tensor) else None
-        plot = torch.from_numpy(np.asarray(motion_plot(wanted, found, score, frame, size)).astype(np.float32) / 255)[
-            None
-        ]
-        measured = (
-            f"not measured\n{reason}"
-            if score is None
-            else f"{score.score:.3f}\nshape {score.shape:.3f}, direction {score.direction:.3f}"
-        )
-        report = (
-            f"motion fidelity ({variant}): {measured}\n"
-            f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}"
-        )
+        plot = image_of(motion_plot(wanted, found, score, frame, size))
+        report = _report(variant, score, reason, found, lengths)
+        say(report)
         value = float("nan") if score is None else score.score
         return io.NodeOutput(value, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]})
+
+
+def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks, lengths: tuple[int, int]) -> str:
+    measured = (
+        f"not measured\n{reason}"
+        if score is None
+        else f"{score.score:.3f}\nshape {score.shape:.3f}, direction {score.direction:.3f}"
+    )
+    lines = [
+        f"motion fidelity ({variant}): {measured}",
+        f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}",
+    ]
+    if lengths[0] != lengths[1]:
+        lines.append(
+            f"the source has {lengths[0]} frames and the generated video {lengths[1]}: the first {min(lengths)} of "
+            "both were compared"
+        )
+    return "\n".join(lines)
+
+
+def _first_frames(tracks: Tracks, count: int) -> Tracks:
+    return Tracks(tracks.points[:, :count], tracks.visible[:, :count], tracks.tracker)
 
 
 def _score(wanted: Tracks, found: Tracks, variant: str) -> tuple[MotionScore | None, str]:
@@ -131,4 +142,4 @@ def _tracks(value, source: Tracks | None, size: tuple[int, int]) -> Tracks:
     frames = video_frames(value, "the generated video" if source else "the source")
     queries = None if source is None else source.points[:, 0].clamp(0, 1)
     tracker = source.tracker if source is not None and source.tracker in TRACKER_NAMES else "auto"
-    return track_video(frames, queries, 100, tracker, torch.Generator().manual_seed(0), mm.get_torch_device())
+    return track_video(frames, queries, 100, tracker, torch.Generator().manual_seed(0))

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+from functools import partial
 
-import comfy.model_management as mm
-import comfy.utils
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.fym.classify import classify_heads
 from ..det_core.fym.head_picture import draw_heads
 from ..det_core.fym.heads import RULES
-from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
-from ._comfy.apply import has_adapter, model_spec
 from ._comfy.head_reading import watched_model
+from ._comfy.inputs import seed_input, source_inputs
 from ._comfy.lora import FymHeads
-from ._comfy.memory import check_fits
-from ._comfy.sockets import noise_mask_of, video_channels, video_latents
-from ._comfy.training import trainable
+from ._comfy.prepared import prepared
+from ._comfy.preview import DrawsBar, image_of
 
 
 class FYMClassifyHeads(io.ComfyNode):
@@ -35,11 +29,7 @@ class FYMClassifyHeads(io.ComfyNode):
             ),
             search_aliases=["attention heads", "spatial temporal heads", "follow your motion", "fym", "head map"],
             inputs=[
-                io.Model.Input("model", tooltip="The base model; the one that the LoRAs will be trained on."),
-                io.Latent.Input("latents", tooltip="The source video, encoded with the base model's VAE. One video."),
-                io.Conditioning.Input(
-                    "caption", tooltip="The encoded caption of the source. Name what is seen, not how it moves."
-                ),
+                *source_inputs("The base model; the one that the LoRAs will be trained on."),
                 io.Combo.Input(
                     "rule",
                     options=list(RULES),
@@ -64,9 +54,7 @@ class FYMClassifyHeads(io.ComfyNode):
                     step=1.0,
                     tooltip="How noisy the video is that the model looks at: 0 is clean, 1000 is noise alone.",
                 ),
-                io.Int.Input(
-                    "head_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same head map."
-                ),
+                seed_input("head_seed", "head map"),
             ],
             outputs=[
                 FymHeads.Output(display_name="heads", tooltip="The head map, for Train Motion LoRA."),
@@ -75,42 +63,15 @@ class FYMClassifyHeads(io.ComfyNode):
                     tooltip="One cell a head, blocks from left to right: blue spatial, red temporal, dots by the rule.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, latents, caption, rule, draws, noise_level, head_seed) -> io.NodeOutput:
-        spec = model_spec(model)
-        if has_adapter(model):
-            raise ValueError("this MODEL has a motion adapter on it: classify the heads of the base model")
-        z = video_latents(latents, video_channels(model), spec)
-        needed = training_memory(  # of one block: nothing is kept for a backward
-            dataclasses.replace(spec, taps=spec.taps[:1]),
-            z.shape,
-            policy="full",
-            dtype=model.model.get_dtype_inference(),
-            mlp_ratio=mlp_ratio_of(model.model.diffusion_model, spec),
-            parameters=0,
-        ).total
-        check_fits(needed, model, spec, True)
-        bar = comfy.utils.ProgressBar(draws, node_id=cls.hidden.unique_id)
-
-        def shown(done: int, total: int) -> None:
-            mm.throw_exception_if_processing_interrupted()
-            bar.update_absolute(done, total)
-
-        given = {"mask": noise_mask_of(latents), "single_frames": True}
-        with trainable(model, caption, z, spec, needed, False, **given) as (denoiser, x0):
-            heads = classify_heads(
-                denoiser,
-                x0,
-                {},
-                t=noise_level,
-                draws=draws,
-                rule=rule,
-                seed=head_seed,
-                watch=lambda scores: watched_model(denoiser, scores),
-                on_draw=shown,
-            )
-        picture = torch.from_numpy(np.asarray(draw_heads(heads))).float()[None] / 255
+        job = prepared(model, latents, caption).for_reading()
+        bar = DrawsBar(draws)
+        with job.trainable(single_frames=True) as (denoiser, x0):
+            watch = partial(watched_model, denoiser)
+            settings = {"t": noise_level, "draws": draws, "rule": rule, "seed": head_seed}
+            heads = classify_heads(denoiser, x0, {}, **settings, watch=watch, on_draw=bar)
+        picture = image_of(draw_heads(heads))
         return io.NodeOutput(heads, picture, ui=ui.PreviewImage(picture, cls=cls))

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import asdict
+from functools import partial
 
 import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.fym.motion_loss import MOTION_LOSSES
-from ..det_core.fym.sparse import SPACINGS, sparse_count, sparse_latents
+from ..det_core.fym.sparse import SPACINGS, Examples, RandomFrames, sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
-from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
-from ..det_core.training.loop import check_resumable
-from ..det_core.training.state import TrainState
+from ..det_core.lora.lora import LoRA
 from ._comfy import paths
-from ._comfy.apply import has_adapter, model_spec
+from ._comfy.fingerprint import fingerprint
+from ._comfy.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
 from ._comfy.keeper import Keeper
-from ._comfy.lora import (
-    FymHeads,
-    LoRASampler,
-    encoded_stills,
-    is_head_map,
-    lora_model,
-    still_examples,
-)
-from ._comfy.memory import check_fits
+from ._comfy.lora import FymHeads, LoRASampler, encoded_stills, head_map, lora_model, still_examples
+from ._comfy.prepared import prepared
 from ._comfy.preview import TrainingView, loss_picture
-from ._comfy.sockets import noise_mask_of, video_channels, video_frames, video_latents
-from ._comfy.training import trainable
-
-logger = logging.getLogger(__name__)
+from ._comfy.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run
+from ._comfy.sockets import video_frames
 
 STAGES = ("spatial", "temporal")
 OWN = "the model's own"
@@ -45,18 +36,11 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             description=(
                 "Learn one source video as two LoRAs (Follow-Your-Motion, arXiv 2506.05207): its look on the spatial "
                 "heads, from single frames; then its motion on the temporal heads, from a few frames a step. The "
-                "MODEL is not changed. Cancel keeps the last completed step: queue again with resume on to continue."
+                "MODEL is not changed. Cancel keeps the last completed step, and what is trained already is loaded."
             ),
             search_aliases=["train motion lora", "follow your motion", "fym", "motion transfer training"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The base model, from Load DiT (DeT) or Load Diffusion Model; LoRAs may be on it."
-                ),
-                io.Latent.Input("latents", tooltip="The source video, encoded with the base model's VAE. One video."),
-                io.Conditioning.Input(
-                    "caption",
-                    tooltip="The encoded caption of the source. Name what is seen (subject, place), not how it moves.",
-                ),
+                *source_inputs(),
                 FymHeads.Input("heads", tooltip="From Classify Heads, of the same base model."),
                 io.Int.Input(
                     "spatial_steps",
@@ -74,15 +58,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     tooltip="Steps on moving frames. More: closer motion, later also the look of the source. 0 takes "
                     "the model's own.",
                 ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=1e-6,
-                    round=1e-8,
-                    tooltip="Step size of AdamW in both stages. 0 takes the model's own (0.0001 for the large models).",
-                ),
+                learning_rate_input(" in both stages", "0.0001 for the large models"),
                 io.Int.Input(
                     "rank",
                     default=0,
@@ -99,34 +75,11 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     tooltip="How many of the clip's latent frames a temporal step looks at. Fewer: faster, and less "
                     "exact motion. 0 takes half of them; the paper takes 5 of 21.",
                 ),
-                io.Int.Input(
-                    "train_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same LoRAs."
-                ),
-                io.String.Input(
-                    "run_name",
-                    default="my motion lora",
-                    tooltip="Names the saved state of this training (models/det_adapters/<run_name>.spatial and "
-                    ".temporal), written every 50 steps and on Cancel.",
-                ),
-                io.Boolean.Input(
-                    "resume",
-                    default=False,
-                    tooltip="On: continue the saved run of this name exactly where it stopped (also after a restart). "
-                    "Off: start anew.",
-                ),
-                io.Boolean.Input(
-                    "gradient_checkpointing",
-                    default=True,
-                    tooltip="Compute each block twice instead of keeping its inside: far less VRAM, about a third "
-                    "slower. The result is the same.",
-                ),
-                io.Int.Input(
-                    "preview_every",
-                    default=100,
-                    min=0,
-                    max=100000,
-                    tooltip="Temporal steps between two samples in the preview, when vae and preview_prompt are "
-                    "connected. One costs about as much as 10 steps on all frames. 0: none.",
+                *run_inputs(
+                    "LoRAs",
+                    "my motion lora",
+                    sampled="Temporal steps",
+                    cost="about as much as 10 steps on all frames",
                 ),
                 io.Image.Input(
                     "frames",
@@ -134,17 +87,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     tooltip="The frames that you encode. With vae connected the spatial stage learns from every one of "
                     "them, encoded alone; otherwise from the latent frames that are a single frame.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Encodes single frames, and decodes the preview's samples."),
-                io.Conditioning.Input(
-                    "preview_prompt",
-                    optional=True,
-                    tooltip="Prompt of the samples: a new subject shows what transfers.",
-                ),
-                io.Conditioning.Input(
-                    "preview_negative",
-                    optional=True,
-                    tooltip="Negative prompt of the samples; without it they have no guidance.",
-                ),
+                *preview_inputs("Encodes single frames, and decodes the preview's samples."),
                 io.Combo.Input(
                     "motion_loss",
                     options=[OWN, *MOTION_LOSSES],
@@ -167,23 +110,23 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             outputs=[
                 io.LoraModel.Output(
                     display_name="spatial_lora",
-                    tooltip="How the source looks, for Load LoRA Model and Save LoRA Weights. Leave it away (or at "
+                    tooltip="How the source looks, for Load LoRA Model and Save Motion LoRA. Leave it away (or at "
                     "strength 0) for new looks.",
                 ),
                 io.LoraModel.Output(
                     display_name="temporal_lora",
-                    tooltip="How the source moves, for Load LoRA Model (strength 1) and Save LoRA Weights.",
+                    tooltip="How the source moves, for Load LoRA Model (strength 1) and Save Motion LoRA.",
                 ),
                 io.LossMap.Output(
                     display_name="losses", tooltip="Loss of every step, spatial then temporal, for Plot Loss Graph."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, run_name=None) -> bool | str:
-        return run_name is None or paths.name_is_safe(run_name)
+    def validate_inputs(cls, run_name=None, resume=None) -> bool | str:
+        name = run_name is None or paths.name_is_safe(run_name)
+        return resume_is_known(resume) if name is True else name
 
     @classmethod
     def execute(
@@ -209,103 +152,120 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         motion_loss=OWN,
         frame_spacing="random",
     ) -> io.NodeOutput:
-        spec = model_spec(model)
-        if has_adapter(model):
-            raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
-        dit = model.model.diffusion_model
-        z = video_latents(latents, video_channels(model), spec)
-        given = {"lr": learning_rate, "rank": rank}
-        shared = {"seed": train_seed, **{name: value for name, value in given.items() if value}}
-        own = {
-            "spatial": {"steps": spatial_steps} if spatial_steps else {},
-            "temporal": ({"steps": temporal_steps} if temporal_steps else {})
-            | ({"motion_loss": motion_loss} if motion_loss != OWN else {}),
-        }
-        configs = {stage: LoRAConfig.for_stage(spec, stage, **shared, **own[stage]) for stage in STAGES}
-        count = sparse_frames or sparse_count(z.shape[2], spec.patch[0])
-        few = sparse_latents(z, count, frame_spacing, spec.patch[0])  # refuses what does not fit
+        job = prepared(model, latents, caption)
+        configs = _configs(
+            job.spec,
+            {"lr": learning_rate, "rank": rank},
+            {"spatial": spatial_steps, "temporal": temporal_steps},
+            motion_loss,
+            train_seed,
+        )
+        step, length = job.spec.patch[0], job.latents.shape[2]
+        pick = partial(
+            sparse_latents, count=sparse_frames or sparse_count(length, step), spacing=frame_spacing, patch=step
+        )
+        shape = pick(job.latents).shape  # refuses what does not fit
         with torch.inference_mode(False):
-            loras = {stage: group_lora(dit, is_head_map(heads), stage, configs[stage]) for stage in STAGES}
-        needed = training_memory(
-            spec,
-            few.shape,
-            policy="full" if gradient_checkpointing else "none",
-            dtype=model.model.get_dtype_inference(),
-            batch=configs["temporal"].batch,
-            mlp_ratio=mlp_ratio_of(dit, spec),
-            parameters=sum(p.numel() for lora in loras.values() for p in lora.parameters()),
-        ).total
-        check_fits(needed, model, spec, gradient_checkpointing)
-        earlier = _earlier(run_name, resume, configs)
-        stills = [z[:, :, i : i + 1] for i in range(z.shape[2] if spec.frames.even else 1)]
-        if frames is not None and vae is not None:
-            stills = encoded_stills(vae, video_frames(frames), z)
-        given = {"mask": noise_mask_of(latents), "single_frames": True}
-        with trainable(model, caption, z, spec, needed, gradient_checkpointing, **given) as (denoiser, x0):
-            if frame_spacing == "paper" and denoiser.conditions.by_frame:
-                raise ValueError(
-                    "frame_spacing paper shows frames at other times than their own, and this conditioning "
-                    "belongs to frames: use random, stride or ends"
-                )
-            real = model.model
-            in_space = [real.process_latent_in(still.clone().to(x0)) for still in stills]
-            examples = {
-                "spatial": still_examples(in_space, spec),
-                "temporal": sparse_latents(x0, count, frame_spacing, spec.patch[0]),
-            }
-            sampler = None
-            if vae is not None and preview_prompt is not None and preview_every:
-                sampler = LoRASampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)
-            total = sum(configs[stage].steps for stage in STAGES)
-            view = TrainingView(total, cls.hidden.unique_id, sum(state.step for state in earlier.values()))
-            text = {"caption": caption[0][0].clone()}  # the denoiser has it; it goes along so that resuming checks it
-            losses, done = {}, 0
-            for stage in STAGES:
-                temporal = stage == "temporal"
-                state_file = _state_path(run_name, stage)
-                with Keeper(state_file, view, sampler if temporal else None, preview_every, offset=done) as keeper:
-                    result = train_lora(
-                        denoiser,
-                        loras[stage],
-                        examples[stage],
-                        text,
-                        configs[stage],
-                        frozen=loras["spatial"] if temporal else None,
-                        on_step=keeper,
-                        resume=earlier.get(stage),
+            dit = model.model.diffusion_model
+            loras = {stage: group_lora(dit, head_map(heads), stage, configs[stage]) for stage in STAGES}
+        video = video_frames(frames) if frames is not None and vae is not None else None
+        runs = _saved_runs(run_name, resume, configs, job.source(heads.to_text(), video), pick.keywords)
+        done = sum(run.state.step for run in runs.values() if run.state)
+        view = TrainingView(sum(config.steps for config in configs.values()), done)
+        if all(run.finished for run in runs.values()):
+            losses = {stage: _loaded(loras[stage], runs[stage]) for stage in STAGES}
+            view.say(f"already trained: {done} steps, loaded {' and '.join(run.file.name for run in runs.values())}")
+        else:
+            job = job.for_steps(
+                shape,
+                checkpointing=gradient_checkpointing,
+                batch=configs["temporal"].batch,
+                parameters=sum(p.numel() for lora in loras.values() for p in lora.parameters()),
+            )
+            view.say(f"{_in_words(configs, **pick.keywords)}; {job.memory_in_words()}")
+            stills = job.single_frames() if video is None else encoded_stills(vae, video, job.latents)
+            with job.trainable(single_frames=True) as (denoiser, x0):
+                if frame_spacing == "paper" and denoiser.conditions.by_frame:
+                    raise ValueError(
+                        "frame_spacing paper shows frames at other times than their own, and this conditioning "
+                        "belongs to frames: use random, stride or ends"
                     )
-                keeper.run_done(result)
-                losses[stage] = result.losses["total"]
-                done += configs[stage].steps
-            files = [lora_model(loras[stage].cpu(), spec) for stage in STAGES]
-        logger.info("motion LoRAs trained: %d spatial and %d temporal steps", *(len(losses[s]) for s in STAGES))
+                sampler = None
+                if vae is not None and preview_prompt is not None and preview_every:
+                    sampler = LoRASampler(denoiser, vae, preview_prompt, preview_negative, job.latents, train_seed)
+                in_space = [model.model.process_latent_in(still.clone().to(x0)) for still in stills]
+                learn = partial(_learned, denoiser, job.text, loras, configs, runs, view)
+                losses = {"spatial": learn("spatial", still_examples(in_space, job.spec), None, 0)}
+                losses["temporal"] = learn("temporal", pick(x0), sampler, preview_every)
+            view.say(f"trained: {_in_words(configs, **pick.keywords)}; kept as {runs['temporal'].file.name}")
+        files = [lora_model(loras[stage].cpu(), job.spec, configs[stage].steps) for stage in STAGES]
         picture = loss_picture(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}
         return io.NodeOutput(*files, losses, ui=ui.PreviewImage(picture, cls=cls))
 
 
-def _state_path(run_name: str, stage: str):
-    return paths.state_path(f"{paths.safe_name(run_name)}.{stage}")
+def _configs(spec, given: dict, steps: dict[str, int], motion_loss: str, seed: int) -> dict[str, LoRAConfig]:
+    """The settings of both stages; what is 0 or `OWN` is the model's own."""
+    shared = {"seed": seed, **{name: value for name, value in given.items() if value}}
+    own = {stage: {"steps": count} if count else {} for stage, count in steps.items()}
+    if motion_loss != OWN:
+        own["temporal"]["motion_loss"] = motion_loss
+    return {stage: LoRAConfig.for_stage(spec, stage, **shared, **own[stage]) for stage in STAGES}
 
 
-def _earlier(run_name: str, resume: bool, configs: dict[str, LoRAConfig]) -> dict[str, TrainState]:
-    """The saved states of a run by stage; none, and none left on the disk, for a new one.
+def _saved_runs(
+    name: str, resume: str | bool, configs: dict[str, LoRAConfig], source: str, picked: dict
+) -> dict[str, SavedRun]:
+    """The saved run of each stage. The motion is learned on top of one spatial LoRA, so that counts as its source; and
+    where it has to be resumed, it is the spatial one that has to be there: the motion may not have begun yet."""
+    spatial = saved_run(name, resume, configs["spatial"], source, "spatial")
+    beneath = fingerprint(source, asdict(configs["spatial"]), picked)
+    mode, resume = "auto", resume_of(resume)
+    if resume == "start anew" or (spatial.finished and paths.state_path(f"{paths.safe_name(name)}.temporal").exists()):
+        mode = resume
+    return {"spatial": spatial, "temporal": saved_run(name, mode, configs["temporal"], beneath, "temporal")}
 
-    Raises: ValueError if they cannot be continued with `configs`.
-    """
-    files = {stage: _state_path(run_name, stage) for stage in STAGES}
-    if not resume:
-        for file in files.values():
-            file.unlink(missing_ok=True)
-        return {}
-    if not files["spatial"].exists():
-        raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
-    states = {stage: TrainState.load(file) for stage, file in files.items() if file.exists()}
-    for stage, state in states.items():
-        check_resumable(state, configs[stage])
-    if "temporal" in states and states["spatial"].step != configs["spatial"].steps:
-        raise ValueError(
-            f"the temporal stage of {run_name!r} has begun, on a spatial LoRA of {states['spatial'].step} steps: "
-            f"resume it with that many spatial_steps (not {configs['spatial'].steps}), or start anew with resume off"
+
+def _loaded(lora: LoRA, run: SavedRun) -> list[float]:
+    """The losses of a finished stage, whose weights `lora` gets."""
+    load_weights(lora, run.state)
+    return run.state.losses["total"]
+
+
+def _learned(
+    denoiser,
+    text: dict[str, torch.Tensor],
+    loras: dict[str, LoRA],
+    configs: dict[str, LoRAConfig],
+    runs: dict[str, SavedRun],
+    view: TrainingView,
+    stage: str,
+    examples: Examples | RandomFrames,
+    sampler: LoRASampler | None,
+    sample_every: int,
+) -> list[float]:
+    """Train one stage, or load it if it is finished; its losses."""
+    run, temporal = runs[stage], stage == "temporal"
+    if run.finished:
+        return _loaded(loras[stage], run)
+    before = configs["spatial"].steps if temporal else 0
+    with Keeper(run.file, view, sampler, sample_every, offset=before) as keeper:
+        result = train_lora(
+            denoiser,
+            loras[stage],
+            examples,
+            text,
+            configs[stage],
+            frozen=loras["spatial"] if temporal else None,
+            on_step=keeper,
+            resume=run.state,
         )
-    return states
+    return result.losses["total"]
+
+
+def _in_words(configs: dict[str, LoRAConfig], count: int, spacing: str, patch: int) -> str:
+    spatial, temporal = (configs[stage] for stage in STAGES)
+    return (
+        f"{spatial.steps} steps on the look, {temporal.steps} on the motion with {count} frames a step ({spacing}), "
+        f"learning rate {temporal.lr:g}, rank {temporal.rank}, motion loss {temporal.motion_loss}"
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import comfy.model_management
-import torch
 from comfy_api.latest import io
 
 from ..det_core.models.families.stepvideo import FRAMES
 from ..det_core.models.stepvideo.files import TextFiles
 from ._comfy import paths
+from ._comfy.fitting import empty_samples
 from ._comfy.stepvideo_text import load_text_encoders
 from ._comfy.stepvideo_vae import load_vae
 
@@ -99,5 +98,5 @@ class DeTEmptyStepVideoLatent(io.ComfyNode):
     @classmethod
     def execute(cls, width: int, height: int, frames: int, batch_size: int) -> io.NodeOutput:
         shape = (batch_size, CHANNELS, FRAMES.latent_frames(frames), height // CELL, width // CELL)
-        samples = torch.zeros(shape, device=comfy.model_management.intermediate_device())
+        samples = empty_samples(shape)
         return io.NodeOutput({"samples": samples})

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-
-import comfy.model_management as mm
-import folder_paths
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
 from ..det_core.tracking.tracks import sample_query_points
+from ._comfy.preview import preview_video
 from ._comfy.sockets import first_mask, tracks_value, video_frames
 from ._comfy.tracking import TRACKER_NAMES, track_video
 
@@ -86,7 +82,7 @@ class DeTTrackVideo(io.ComfyNode):
         if mask is not None:
             queries = sample_query_points(_fitted(first_mask(mask), video.shape[1:3]), points, generator=generator)
         with torch.inference_mode(False):
-            tracks = track_video(video.clone(), queries, points, tracker, generator, mm.get_torch_device())
+            tracks = track_video(video.clone(), queries, points, tracker, generator)
         drawn = draw_tracks(video, tracks)
         return io.NodeOutput(
             tracks_value(tracks, video.shape[2], video.shape[1]),
@@ -99,12 +95,3 @@ def _fitted(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
     if mask.shape == size:
         return mask
     return torch.nn.functional.interpolate(mask[None, None], tuple(size), mode="nearest")[0, 0]
-
-
-def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
-    """Frames (T, H, W, 3) as a video on the node."""
-    from ..det_core.media.video import write_video
-
-    name = f"det_tracks_{uuid.uuid4().hex[:12]}.mp4"
-    write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps)
-    return ui.PreviewVideo([ui.SavedResult(name, "", io.FolderType.temp)])

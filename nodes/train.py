@@ -6,21 +6,29 @@ import dataclasses
 import json
 import logging
 
+import torch
 from comfy_api.latest import io, ui
 
 from ..det_core import __version__
-from ..det_core.models.compute.memory import mlp_ratio_of, training_memory
-from ..det_core.training.loop import TrainConfig, TrainResult, check_resumable, train_motion_adapter
+from ..det_core.adapter.motion_adapter import MotionAdapter
+from ..det_core.models.families import DiTSpec
+from ..det_core.training.config import TrainConfig
+from ..det_core.training.loop import train_motion_adapter
+from ..det_core.training.presets import PRESETS, preset_config
 from ..det_core.training.state import TrainState
+from ..det_core.training.views import scaled_frames
 from ._comfy import paths
-from ._comfy.apply import has_adapter, model_spec
+from ._comfy.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
 from ._comfy.keeper import Keeper
-from ._comfy.memory import check_fits
+from ._comfy.notice import say
+from ._comfy.prepared import Prepared, prepared
 from ._comfy.preview import Sampler, TrainingView, loss_picture
-from ._comfy.sockets import DetAdapter, check_track_length, noise_mask_of, tracks_of, video_channels, video_latents
-from ._comfy.training import trainable
+from ._comfy.runs import load_weights, resume_is_known, saved_run
+from ._comfy.sockets import DetAdapter, video_frames
 
 logger = logging.getLogger(__name__)
+
+PRESET_NAMES = ("auto", "paper", "fast", "low VRAM", "custom")
 
 
 class DeTTrainMotionAdapter(io.ComfyNode):
@@ -31,41 +39,23 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             display_name="Train Motion Adapter (DeT)",
             category="DeT",
             description=(
-                "Learn the motion of one source video (DeT, arXiv 2503.17350). The MODEL is not changed. Cancel "
-                "keeps the last "
-                "completed step: queue again with resume on to continue."
+                "Learn the motion of one source video (DeT, arXiv 2503.17350). The MODEL is not changed. Cancel keeps "
+                "the last completed step, and what is trained already is loaded, not trained again."
             ),
             search_aliases=["train motion lora", "motion transfer training", "det train", "motion customization"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="The base model, from Load DiT (DeT) or Load Diffusion Model; LoRAs may be on it."
-                ),
-                io.Latent.Input("latents", tooltip="The source video, encoded with the base model's VAE. One video."),
-                io.Conditioning.Input(
-                    "caption",
-                    tooltip="The encoded caption of the source. Name what is seen (subject, place), not how it moves.",
-                ),
+                *source_inputs(),
                 io.Int.Input(
                     "steps",
                     default=0,
                     min=0,
                     max=100000,
                     tooltip=(
-                        "Training steps in all. More: closer motion, later also the look of the source. 0 takes "
-                        "the model's own (500 in the paper)."
+                        "Training steps in all. More: closer motion, later also the look of the source. 0 takes the "
+                        "model's own (500 in the paper)."
                     ),
                 ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=1e-6,
-                    round=1e-8,
-                    tooltip=(
-                        "Step size of AdamW. 0 takes the model's own (0.00001 for the large models, the paper's value)."
-                    ),
-                ),
+                learning_rate_input("", "0.00001 for the large models, the paper's value"),
                 io.Float.Input(
                     "tracking_weight",
                     default=0.1,
@@ -73,66 +63,20 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                     max=10.0,
                     step=0.05,
                     tooltip=(
-                        "Weight of the tracking loss, used when TRACKS are connected. 0.1 is the paper's; more "
-                        "holds the foreground's paths tighter."
+                        "Weight of the tracking loss, used when TRACKS are connected. 0.1 is the paper's; more holds "
+                        "the foreground's paths tighter."
                     ),
                 ),
-                io.Int.Input(
-                    "train_seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same adapter."
-                ),
-                io.String.Input(
-                    "run_name",
-                    default="my motion",
-                    tooltip=(
-                        "Names the saved state of this training "
-                        "(models/det_adapters/<run_name>.state.safetensors), written every 50 steps and on Cancel."
-                    ),
-                ),
-                io.Boolean.Input(
-                    "resume",
-                    default=False,
-                    tooltip=(
-                        "On: continue the saved run of this name exactly where it stopped (also after a restart; "
-                        "steps may be larger). Off: start anew."
-                    ),
-                ),
-                io.Boolean.Input(
-                    "gradient_checkpointing",
-                    default=True,
-                    tooltip=(
-                        "Compute each block twice instead of keeping its inside: far less VRAM, about a third "
-                        "slower. The result is the same."
-                    ),
-                ),
-                io.Int.Input(
-                    "preview_every",
-                    default=100,
-                    min=0,
-                    max=100000,
-                    tooltip=(
-                        "Steps between two samples in the preview, when vae and preview_prompt are connected. One "
-                        "costs about as much as 10 steps. 0: none."
-                    ),
-                ),
+                *run_inputs("adapter", "my motion"),
                 io.Tracks.Input(
                     "tracks",
                     optional=True,
                     tooltip=(
-                        "Point tracks of the same frames (Track Video, or any node that gives TRACKS). Without "
-                        "them there is no tracking loss."
+                        "Point tracks of the same frames (Track Video, or any node that gives TRACKS). Without them "
+                        "there is no tracking loss."
                     ),
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Decodes the samples of the preview."),
-                io.Conditioning.Input(
-                    "preview_prompt",
-                    optional=True,
-                    tooltip="Prompt of the samples: a new subject shows what transfers.",
-                ),
-                io.Conditioning.Input(
-                    "preview_negative",
-                    optional=True,
-                    tooltip="Negative prompt of the samples; without it they have no guidance.",
-                ),
+                *preview_inputs("Decodes the samples of the preview; encodes the source for the preset fast."),
                 io.Int.Input(
                     "mid_dim",
                     default=0,
@@ -154,17 +98,32 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         "HunyuanVideo)."
                     ),
                 ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESET_NAMES),
+                    default="auto",
+                    optional=True,
+                    tooltip=(
+                        "auto: the model's own settings; numbers that you set replace them. paper: the paper's, "
+                        "whatever the numbers say. fast: as auto, at three quarters of the size, about half the time "
+                        "(needs frames and vae). low VRAM: as auto, checkpointing on. custom: the numbers as they "
+                        "stand. The node shows what came out."
+                    ),
+                ),
+                io.Image.Input(
+                    "frames", optional=True, tooltip="The frames that you encode; only the preset fast looks at them."
+                ),
             ],
             outputs=[
                 DetAdapter.Output(display_name="adapter", tooltip="For Apply Motion Adapter and Save Motion Adapter."),
                 io.LossMap.Output(display_name="losses", tooltip="Loss of every step, for Plot Loss Graph."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, run_name=None) -> bool | str:
-        return run_name is None or paths.name_is_safe(run_name)
+    def validate_inputs(cls, run_name=None, resume=None) -> bool | str:
+        name = run_name is None or paths.name_is_safe(run_name)
+        return resume_is_known(resume) if name is True else name
 
     @classmethod
     def execute(
@@ -186,69 +145,108 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         preview_negative=None,
         mid_dim=0,
         kernel_size=0,
+        preset="auto",
+        frames=None,
     ) -> io.NodeOutput:
-        if kernel_size and kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}: use {kernel_size + 1}")
-        spec = model_spec(model)
-        if has_adapter(model):
-            raise ValueError("this MODEL already has a motion adapter on it: train on the base model")
-        z = video_latents(latents, video_channels(model), spec)
-        points = None
-        if tracks is not None:
-            points = tracks_of(tracks, z.shape[-1] * spec.spatial_compression, z.shape[-2] * spec.spatial_compression)
-            check_track_length(points, z.shape[2], spec)
-        given = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
-        config = TrainConfig.for_spec(
-            spec,
-            tracking_weight=tracking_weight,
-            seed=train_seed,
-            **{name: value for name, value in given.items() if value},
+        job = prepared(model, latents, caption, tracks)
+        numbers = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
+        config = chosen_config(preset, job.spec, numbers, tracking_weight=tracking_weight, seed=train_seed)
+        used = (frames,) if config.scale < 1 else ()
+        run = saved_run(run_name, resume, config, job.source(*used))
+        if run.finished:
+            state = run.state
+            with torch.inference_mode(False):
+                adapter = MotionAdapter.create(job.spec, config.mid_dim, config.kernel_size)
+            load_weights(adapter, state)
+            say(f"already trained: {state.step} steps, loaded {run.file.name}")
+        else:
+            checkpointing = gradient_checkpointing or preset == "low VRAM"
+            z = _at_scale(job, config, frames, vae)
+            sizes = {"mid_dim": config.mid_dim, "kernel_size": config.kernel_size, "batch": config.batch}
+            job = job.for_steps(z.shape, checkpointing=checkpointing, **sizes)
+            view = TrainingView(config.steps, run.state.step if run.state else 0)
+            view.say(f"{_in_words(config)}; {job.memory_in_words()}{_caution(job.spec)}")
+            with job.trainable(z) as (denoiser, x0):
+                sampler = None
+                if vae is not None and preview_prompt is not None and preview_every:
+                    sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, job.latents, train_seed)
+                with Keeper(run.file, view, sampler, preview_every) as keeper:
+                    result = train_motion_adapter(
+                        denoiser,
+                        x0,
+                        job.text,
+                        job.tracks,
+                        config,
+                        full_size=job.latents.shape[-2:],
+                        on_step=keeper,
+                        resume=run.state,
+                    )
+                adapter, state = result.adapter.cpu(), result.state
+            view.say(f"trained: {_in_words(config)}; kept as {run.file.name}{_caution(job.spec)}")
+        adapter.requires_grad_(False).metadata.update(_metadata(config, state))
+        losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}
+        return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(loss_picture(state.losses), cls=cls))
+
+
+def chosen_config(preset: str, spec: DiTSpec, numbers: dict[str, float], **rest) -> TrainConfig:
+    """The settings of a preset for a base model. numbers: those of the node, where 0 is the model's own.
+
+    Raises: ValueError if a number is no setting, or is missing where the preset takes all of them as they stand.
+    """
+    size = numbers["kernel_size"]
+    if size and size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {size}: use {size + 1}")
+    if preset == "paper":
+        return preset_config("paper", spec, seed=rest["seed"])
+    own = TrainConfig.for_spec(spec)
+    missing = [f"{name} (the model's own: {getattr(own, name):g})" for name, value in numbers.items() if not value]
+    if preset == "custom" and missing:
+        raise ValueError(f"the preset custom takes the numbers as they stand, and some are 0: set {', '.join(missing)}")
+    known = preset.lower().replace(" ", "_")
+    changes = {name: value for name, value in numbers.items() if value} | rest
+    return preset_config(known if known in PRESETS else "paper", spec, **changes)
+
+
+def _at_scale(job: Prepared, config: TrainConfig, frames, vae) -> torch.Tensor:
+    """The source's latents at the scale that is trained on. Raises ValueError if they cannot be made."""
+    if config.scale == 1:
+        return job.latents
+    if frames is None or vae is None:
+        raise ValueError(
+            f"the preset fast encodes the source at {config.scale:g} of its size: connect frames, the very ones that "
+            "you encode, and vae"
         )
-        needed = training_memory(
-            spec,
-            z.shape,
-            policy="full" if gradient_checkpointing else "none",
-            dtype=model.model.get_dtype_inference(),
-            mid_dim=config.mid_dim,
-            kernel_size=config.kernel_size,
-            batch=config.batch,
-            mlp_ratio=mlp_ratio_of(model.model.diffusion_model, spec),
-        ).total
-        check_fits(needed, model, spec, gradient_checkpointing)
-        if spec.caution:
-            logger.warning("%s", spec.caution)
-        state_file = paths.state_path(run_name)
-        if resume and not state_file.exists():
-            raise ValueError(f"there is no saved run {run_name!r} to resume: switch resume off to start it")
-        earlier = TrainState.load(state_file) if resume else None
-        if earlier is not None:
-            check_resumable(earlier, config)
-        mask = noise_mask_of(latents)
-        with trainable(model, caption, z, spec, needed, gradient_checkpointing, mask=mask) as (denoiser, x0):
-            sampler = None
-            if vae is not None and preview_prompt is not None and preview_every:
-                sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, z, train_seed)
-            view = TrainingView(config.steps, cls.hidden.unique_id, earlier.step if earlier else 0)
-            # The denoiser has the whole conditioning; its text goes along so that resuming checks it.
-            text = {"caption": caption[0][0].clone()}
-            with Keeper(state_file, view, sampler, preview_every) as keeper:
-                result = train_motion_adapter(denoiser, x0, text, points, config, on_step=keeper, resume=earlier)
-            keeper.run_done(result)
-            adapter = result.adapter.cpu().requires_grad_(False)
-        adapter.metadata.update(_metadata(config, result))
-        picture = loss_picture(result.losses)
-        losses = {"loss": result.losses["total"], **{k: v for k, v in result.losses.items() if k != "total"}}
-        return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(picture, cls=cls))
+    z = vae.encode(scaled_frames(video_frames(frames), job.spec, config.scale))
+    if z.shape[:3] != job.latents.shape[:3]:
+        raise ValueError(
+            f"frames become {z.shape[2]} latent frames, but the latents have {job.latents.shape[2]}: connect the very "
+            "frames that you encode, and the same VAE"
+        )
+    return z
 
 
-def _metadata(config: TrainConfig, result: TrainResult) -> dict[str, str]:
-    losses = result.losses
-    last = {name: next((v for v in reversed(values) if v == v), None) for name, values in losses.items()}
+def _in_words(config: TrainConfig) -> str:
+    scale = f", at {config.scale:g} of the size" if config.scale < 1 else ""
+    return (
+        f"{config.steps} steps, learning rate {config.lr:g}, tracking {config.tracking_weight:g}, kernels "
+        f"{config.mid_dim} wide over {config.kernel_size} latent frames, seed {config.seed}{scale}"
+    )
+
+
+def _caution(spec: DiTSpec) -> str:
+    if not spec.caution:
+        return ""
+    logger.warning("%s", spec.caution)
+    return f"\n{spec.caution}"
+
+
+def _metadata(config: TrainConfig, state: TrainState) -> dict[str, str]:
+    last = {name: next((v for v in reversed(values) if v == v), None) for name, values in state.losses.items()}
     return {
         "config": json.dumps(dataclasses.asdict(config)),
-        "steps": str(len(losses["total"])),
+        "steps": str(state.step),
         "losses": json.dumps({k: v for k, v in last.items() if v is not None}),
         "seed": str(config.seed),
-        "source": json.dumps({"fingerprint": result.state.config["source"]}),
+        "source": json.dumps({"fingerprint": state.learns_from}),
         "pack_version": __version__,
     }

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from ...det_core.training.loop import TrainingRun, TrainResult
+from ...det_core.training.run import TrainingRun
+from ...det_core.training.saved import Saving
 from .preview import Sampler, TrainingView
 
-logger = logging.getLogger(__name__)
-
 SAVE_EVERY = 50  # steps between two writes of the training state
+GO_ON = "Run goes on from here (with resume auto)"
 
 
-class Keeper:
-    """Called after every step: shows progress, takes samples, writes the state now and then.
-
-    As a context it writes the last completed step when the training inside is stopped by anything.
-    """
+class Keeper(Saving):
+    """A `Saving` that shows the steps on the node, samples now and then, and says there what a stop has kept."""
 
     def __init__(
         self, state_file: Path, view: TrainingView, sampler: Sampler | None, sample_every: int, *, offset: int = 0
     ):
         """offset: steps of earlier trainings that the same view has shown."""
-        self.state_file, self.view, self.offset = state_file, view, offset
+        super().__init__(state_file, SAVE_EVERY, on_step=self._show, go_on=GO_ON)
+        self.view, self.offset = view, offset
         self.sampler, self.sample_every = sampler, sample_every
-        self.run: TrainingRun | None = None
-        self.saved = -1
 
-    def __call__(self, run: TrainingRun, losses: dict[str, float]) -> None:
-        self.run = run
-        if run.step % SAVE_EVERY == 0:
-            self.keep()
+    def __exit__(self, kind, error, trace) -> None:
+        super().__exit__(kind, error, trace)
+        if kind is not None and self.kept is not None:
+            self.view.say(f"stopped at step {self.offset + self.kept} of {self.view.total}, kept; {GO_ON}")
+
+    def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
         if self.sampler is not None and run.step % self.sample_every == 0:
             self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
         self.view.update(self.offset + run.step, run.losses)
-
-    def __enter__(self) -> Keeper:
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is not None:  # Cancel among others
-            self.keep()
-
-    def keep(self) -> None:
-        """Write the last completed step, if it is not on the disk yet."""
-        if self.run is not None and self.run.step != self.saved:
-            self.run.state().save(self.state_file)
-            self.saved = self.run.step
-            if self.run.step < self.run.config.steps:
-                logger.info("training state of step %d kept in %s", self.run.step, self.state_file)
-
-    def run_done(self, result: TrainResult) -> None:
-        if self.saved != result.state.step:
-            result.state.save(self.state_file)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from comfy_api.latest import io
+from safetensors.torch import save_file
 
+from ...det_core.files import atomic_write
 from ...det_core.fym.heads import HeadMap
 from ...det_core.fym.sparse import Example, Examples
 from ...det_core.lora.file import lora_tensors
@@ -18,15 +21,33 @@ from .preview import Sampler
 FymHeads = io.Custom("FYM_HEADS")
 
 
-def is_head_map(value) -> HeadMap:
+class MotionLoRA(dict):
+    """LORA_MODEL: tensors by ComfyUI's key names, and what is known of them, which goes into the file."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], metadata: dict[str, str]):
+        super().__init__(tensors)
+        self.metadata = metadata
+
+
+def head_map(value) -> HeadMap:
+    """What came in as FYM_HEADS. Raises ValueError if it is something else."""
     if not isinstance(value, HeadMap):
         raise ValueError("this is not a head map: connect Classify Heads (Follow-Your-Motion)")
     return value
 
 
-def lora_model(lora: LoRA, spec: DiTSpec) -> dict[str, torch.Tensor]:
-    """LORA_MODEL as Save LoRA Weights and Load LoRA Model take it: native key names, float32, on the CPU."""
-    return {name: tensor.detach().float().clone() for name, tensor in lora_tensors(lora, spec, "native").items()}
+def lora_model(lora: LoRA, spec: DiTSpec, steps: int) -> MotionLoRA:
+    """LORA_MODEL as the nodes that load and save LoRAs take it: native key names, float32, on the CPU."""
+    tensors = {name: tensor.detach().float().clone() for name, tensor in lora_tensors(lora, spec, "native").items()}
+    return MotionLoRA(tensors, {**lora.metadata, "base_model": spec.name, "steps": str(steps)})
+
+
+def write_lora(lora: dict[str, torch.Tensor], path: Path) -> dict[str, str]:
+    """Write LORA_MODEL, of any node, atomically as a .safetensors file; returns the metadata that it was given."""
+    metadata = {"format": "pt", **getattr(lora, "metadata", {})}
+    with atomic_write(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in lora.items()}, temporary, metadata)
+    return metadata
 
 
 def encoded_stills(vae, frames: torch.Tensor, latents: torch.Tensor) -> list[torch.Tensor]:

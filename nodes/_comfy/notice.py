@@ -9,12 +9,25 @@ from comfy_execution.utils import get_executing_context
 logger = logging.getLogger(__name__)
 
 
+def this_node() -> str | None:
+    """The number of the node that is being executed, None outside a graph."""
+    context = get_executing_context()
+    return context.node_id if context else None
+
+
 def send_text(text: str, node_id: str | None) -> None:
     """A line of text on the node."""
-    from server import PromptServer
+    if node_id is None:
+        return
+    from server import PromptServer  # a part of the running server, which tests of single nodes do without
 
-    if node_id is not None and PromptServer.instance is not None:
+    if PromptServer.instance is not None:
         PromptServer.instance.send_progress_text(text, node_id)
+
+
+def say(text: str) -> None:
+    """A line of text on the node that is being executed."""
+    send_text(text, this_node())
 
 
 class Notice:
@@ -27,8 +40,7 @@ class Notice:
     @classmethod
     def of_this_node(cls) -> Notice:
         """For the node that is being executed, if one is."""
-        context = get_executing_context()
-        return cls(context.node_id if context else None)
+        return cls(this_node())
 
     def say(self, text: str) -> None:
         if text not in self._said:

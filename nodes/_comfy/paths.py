@@ -12,6 +12,7 @@ from ...det_core.files import check_name, is_hidden
 
 ADAPTERS = "det_adapters"
 CONDITIONINGS = "det_conditionings"
+LORAS = "loras"
 STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
 DIFFUSERS_PREFIX = "diffusers/"
 
@@ -43,53 +44,46 @@ def adapter_path(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(ADAPTERS, name))
 
 
-def safe_name(name: str) -> str:
-    """`name` if a file of models/det_adapters can be called that; otherwise ValueError, see `check_name`."""
+def safe_name(name: str, kind: str = ADAPTERS) -> str:
+    """`name` if a file of models/`kind` can be called that; otherwise ValueError, see `check_name`."""
     try:
         return check_name(name)
     except ValueError as error:
-        raise ValueError(f"{error} of models/{ADAPTERS}") from None
+        raise ValueError(f"{error} of models/{kind}") from None
 
 
-def name_is_safe(name: str) -> bool | str:
+def name_is_safe(name: str, kind: str = ADAPTERS) -> bool | str:
     """True, or what is wrong with `name`: the answer of a node's `validate_inputs`."""
     try:
-        safe_name(name)
+        safe_name(name, kind)
     except ValueError as error:
         return str(error)
     return True
 
 
-def adapter_folder() -> Path:
-    """Where new adapters are written."""
-    return Path(folder_paths.get_folder_paths(ADAPTERS)[0])
+def folder_of(kind: str) -> Path:
+    """Where new files of a kind (`ADAPTERS`, `LORAS`) are written."""
+    return Path(folder_paths.get_folder_paths(kind)[0])
 
 
-def new_adapter_path(name: str, *, overwrite: bool) -> Path:
-    """Where an adapter called `name` goes; without `overwrite` a number is added to a name that is taken."""
-    folder = adapter_folder()
-    clean = safe_name(name)
-    path = folder / f"{clean}.safetensors"
-    number = 2
+def new_path(kind: str, name: str, *, overwrite: bool) -> Path:
+    """Where a file called `name` goes; without `overwrite` a number is added to a name that is taken."""
+    folder, clean = folder_of(kind), safe_name(name, kind)
+    path, number = folder / f"{clean}.safetensors", 2
     while path.exists() and not overwrite:
         path = folder / f"{clean}-{number}.safetensors"
         number += 1
     return path
 
 
-def state_path(run_name: str) -> Path:
-    """Where the training state of a run lies."""
-    return adapter_folder() / f"{safe_name(run_name)}{STATE_SUFFIX}"
+def shown_name(kind: str, path: Path) -> str:
+    """The name of a file as the loaders list it."""
+    return path.relative_to(folder_of(kind)).as_posix()
 
 
-def conditioning_folder() -> Path:
-    """Where encoded prompts are written."""
-    return Path(folder_paths.get_folder_paths(CONDITIONINGS)[0])
-
-
-def new_conditioning_path(name: str) -> Path:
-    """Where a conditioning called `name` goes. Raises: ValueError for a name that leaves the folder."""
-    return conditioning_folder() / f"{check_name(name)}.safetensors"
+def state_path(stem: str) -> Path:
+    """Where a training state lies. `stem`: a `safe_name` of a run and what is added to it."""
+    return folder_of(ADAPTERS) / f"{stem}{STATE_SUFFIX}"
 
 
 def conditioning_names() -> list[str]:

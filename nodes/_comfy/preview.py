@@ -3,43 +3,76 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import comfy.model_management as mm
 import comfy.sample
 import comfy.utils
+import folder_paths
 import numpy as np
 import torch
 from comfy.nested_tensor import NestedTensor
+from comfy_api.latest import io, ui
 from PIL import Image
 
+from ...det_core.media.video import write_video
 from ...det_core.tracking.draw import contact_sheet, loss_curve
 from .apply import apply_adapter
 from .call import stream_shapes
 from .loading import load_for_autograd
-from .notice import send_text
+from .notice import send_text, this_node
 
 WIDTH, HEIGHT = 640, 320  # pixels of the loss curve
 SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
 
 
+def image_of(picture: Image.Image) -> torch.Tensor:
+    """A picture as IMAGE, (1, H, W, 3) in [0, 1]."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255
+
+
 def loss_picture(losses: dict[str, list[float]]) -> torch.Tensor:
     """The loss curves of a finished training as IMAGE (1, 480, 960, 3)."""
-    curve = np.array(loss_curve(losses, 960, 480).convert("RGB"))
-    return torch.from_numpy(curve).float()[None] / 255
+    return image_of(loss_curve(losses, 960, 480))
+
+
+def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
+    """Frames (T, H, W, 3) as a video on the node."""
+    name = f"det_tracks_{uuid.uuid4().hex[:12]}.mp4"
+    write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps)
+    return ui.PreviewVideo([ui.SavedResult(name, "", io.FolderType.temp)])
+
+
+class DrawsBar:
+    """The progress bar of a node that evaluates the model some times; calling it raises ComfyUI's interrupt after
+    Cancel."""
+
+    def __init__(self, total: int):
+        self.bar = comfy.utils.ProgressBar(total)
+
+    def __call__(self, done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        self.bar.update_absolute(done, total)
 
 
 class TrainingView:
     """Progress bar, text and preview of a training node; updating it raises ComfyUI's interrupt after Cancel."""
 
-    def __init__(self, total: int, node_id: str | None, done: int = 0):
-        self.total, self.node_id, self.done = total, node_id, done
-        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+    def __init__(self, total: int, done: int = 0):
+        """done: steps of `total` that earlier runs have taken."""
+        self.total, self.node_id, self.done = total, this_node(), done
+        self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
         self.sheet: Image.Image | None = None
         self.started = time.monotonic()
         self._shown = 0.0
+
+    def say(self, text: str) -> None:
+        """A line of text on the node."""
+        send_text(text, self.node_id)
 
     def update(self, step: int, losses: dict[str, list[float]]) -> None:
         mm.throw_exception_if_processing_interrupted()
@@ -47,7 +80,7 @@ class TrainingView:
         if now - self._shown < SECONDS and step < self.total:
             return
         self._shown = now
-        send_text(self.status(step, losses), self.node_id)
+        self.say(self.status(step, losses))
         picture = self.picture(losses)
         self.bar.update_absolute(step, self.total, ("JPEG", picture, max(picture.size)))
 

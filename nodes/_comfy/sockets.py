@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ...det_core.adapter.motion_adapter import MotionAdapter
 from ...det_core.models.families import DiTSpec
 from ...det_core.tracking.tracks import Tracks
 
@@ -101,9 +100,3 @@ def check_track_length(tracks: Tracks, latent_frames: int, spec: DiTSpec) -> Non
         )
     if not tracks.visible.any():
         raise ValueError("no point of TRACKS is visible in any frame: track again with another mask")
-
-
-def is_adapter(value) -> MotionAdapter:
-    if not isinstance(value, MotionAdapter):
-        raise ValueError("this is not a motion adapter: connect Train or Load Motion Adapter")
-    return value

@@ -3,6 +3,7 @@ the rest."""
 
 from __future__ import annotations
 
+import comfy.model_management as mm
 import torch
 
 from ...det_core.tracking.trackers import TRACKERS, track
@@ -18,9 +19,8 @@ def track_video(
     count: int,
     tracker: str,
     generator: torch.Generator,
-    device: torch.device,
 ) -> Tracks:
-    """Tracks of `frames` (T, H, W, 3) in [0, 1].
+    """Tracks of `frames` (T, H, W, 3) in [0, 1], computed on ComfyUI's device.
 
     Args:
         queries: (N, 2) in [0, 1] in the first frame; None finds the moving subject and draws `count` points of it.
@@ -40,7 +40,7 @@ def track_video(
         from ...det_core.tracking.foreground import foreground_mask
 
         queries = sample_query_points(foreground_mask(frames), count, generator=generator)
-    return track(frames, queries, tracker=tracker, device=device)
+    return track(frames, queries, tracker=tracker, device=mm.get_torch_device())
 
 
 def _sprite_tracks(

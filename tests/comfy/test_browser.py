@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,16 +54,13 @@ def visit(server, tmp_path_factory) -> tuple[dict, Path]:
 
 def api_of(title: str) -> dict:
     """The API file of a template, by the description that both are built from."""
-    import sys
-
     sys.path.insert(0, str(ROOT / "workflows"))
     try:
-        from build import all_graphs
-
-        graphs = all_graphs()
+        from source.det import GRAPHS
+        from source.fym import FYM_GRAPHS
     finally:
         sys.path.remove(str(ROOT / "workflows"))
-    (name,) = [name for name, (shown, _) in graphs.items() if shown == title]
+    (name,) = [name for name, (shown, _) in {**GRAPHS, **FYM_GRAPHS}.items() if shown == title]
     return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from comfy_server import PromptError
+from safetensors import safe_open
+from safetensors.torch import load_file
 from test_server import failed, only, wait_for_step
 from test_workflows import saved_videos, shrunk, sprite_fidelity, workflow
 
@@ -32,11 +34,13 @@ def wan(steps: int = 3, **changes) -> dict:
     return graph
 
 
-def newest_lora(server, prefix: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
+def newest_file(server, prefix: str) -> Path:
+    files = (server.base / "models" / "loras").glob(f"{prefix}*.safetensors")
+    return max(files, key=lambda path: path.stat().st_mtime)
 
-    files = sorted((server.base / "output" / "loras").glob(f"{prefix}*.safetensors"), key=lambda p: p.stat().st_mtime)
-    return load_file(files[-1])
+
+def newest_lora(server, prefix: str) -> dict[str, torch.Tensor]:
+    return load_file(newest_file(server, prefix))
 
 
 def test_embedded_workflow(server):
@@ -59,19 +63,16 @@ def test_wan_workflow_and_its_files_in_the_stock_loader(server):
     graph = wan()
     (frames,) = saved_videos(server, graph, server.run(graph)).values()
     assert frames.shape == (9, 64, 64, 3) and frames.std() > 0.01
-    # The file that Save LoRA Weights wrote, in models/loras, does the same through Load LoRA.
-    folder = server.base / "models" / "loras"
-    folder.mkdir(parents=True, exist_ok=True)
-    newest = max(
-        (server.base / "output" / "loras").glob("wan motion temporal*.safetensors"), key=lambda p: p.stat().st_mtime
-    )
-    shutil.copy(newest, folder / "wan motion.safetensors")
+    # The file, which the stock loader lists, does the same through Load LoRA; it says how long it was trained.
+    file = newest_file(server, "wan motion temporal")
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["steps"] == "3" and opened.metadata()["heads"] == "temporal"
     temporal = next(n for n, v in graph.items() if v["class_type"] == LOADER and v["inputs"]["strength_model"] == 1.0)
     stock = {
         "class_type": "LoraLoaderModelOnly",
         "inputs": {
             "model": graph[temporal]["inputs"]["model"],
-            "lora_name": "wan motion.safetensors",
+            "lora_name": file.name,
             "strength_model": 1.0,
         },
     }
@@ -108,15 +109,25 @@ def test_cancel_and_resume(server):
     with pytest.raises(PromptError, match="interrupted"):
         server.wait(prompt)
     assert time.monotonic() - asked < 5
-    only(graph, TRAIN)["resume"] = True
     server.run(graph)
     actual = newest_lora(server, "wan motion temporal")
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
-    only(graph, TRAIN)["spatial_steps"] = 30  # the temporal LoRA was learned on the spatial one of 20 steps
-    assert "on a spatial LoRA of 20 steps" in failed(server, graph).message
-    only(graph, TRAIN)["learning_rate"] = 0.5
+    only(graph, TRAIN).update(resume="must resume", learning_rate=0.5)
     assert "lr 0.02 -> 0.5" in failed(server, graph).message
+
+
+def test_a_longer_look_goes_on_and_the_motion_begins_anew_on_it(server):
+    """The motion is learned on top of one look: that of another is kept, and is another run."""
+    settings = {"run_name": "fym longer", "temporal_steps": 4, "preview_every": 0}
+    server.run(wan(spatial_steps=4, **settings))
+    server.run(wan(spatial_steps=6, resume="must resume", **settings))
+    folder = server.base / "models" / "det_adapters"
+    steps = {
+        stage: sorted(int(p.name.split("-")[-1].split(".")[0]) for p in folder.glob(f"fym longer.{stage}.*"))
+        for stage in ("spatial", "temporal")
+    }
+    assert steps == {"spatial": [4, 6], "temporal": [4, 4]}
 
 
 def test_cancel_while_heads_are_classified(server):
@@ -137,7 +148,7 @@ def test_cancel_while_heads_are_classified(server):
 def test_bad_input_is_refused_with_advice(server):
     error = failed(server, wan(sparse_frames=9))
     assert error.node == TRAIN and "a sparse set of 9 frames does not fit a clip of 3" in error.message
-    error = failed(server, wan(resume=True, run_name="fym never"))
+    error = failed(server, wan(resume="must resume", run_name="fym never"))
     assert error.node == TRAIN and "no saved run 'fym never'" in error.message
 
     graph = wan()  # the heads of another model
@@ -149,6 +160,6 @@ def test_bad_input_is_refused_with_advice(server):
     assert error.node == TRAIN and "this head map is of embedded" in error.message
 
     graph = wan()  # frames of another size than those that were encoded
-    only(graph, TRAIN)["frames"] = only(graph, "ImageScale")["image"]
+    only(graph, TRAIN)["frames"] = only(graph, "DeTFitVideo")["frames"]
     error = failed(server, graph)
     assert error.node == TRAIN and "connect the very frames that you encode" in error.message

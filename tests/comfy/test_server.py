@@ -38,6 +38,11 @@ def only(graph: dict, kind: str) -> dict:
     return node["inputs"]
 
 
+def fitted(graph: dict) -> list:
+    """The link to the frames that the graph encodes."""
+    return next([key, 0] for key, node in graph.items() if node["class_type"] == "DeTFitVideo")
+
+
 def failed(server, graph: dict) -> PromptError:
     with pytest.raises(PromptError) as caught:
         server.run(graph)
@@ -49,14 +54,19 @@ def failed(server, graph: dict) -> PromptError:
 
 def test_latents_that_do_not_fit(server):
     graph = training()
-    only(graph, "ImageFromBatch")["length"] = 2
+    only(graph, "DeTFitVideo")["length"] = 2
+    error = failed(server, graph)
+    assert error.node == "DeTFitVideo" and "2 frames are too few: wan takes 4k+1 frames" in error.message
+    graph["90"] = {"class_type": "ImageFromBatch", "inputs": {"image": fitted(graph), "batch_index": 0, "length": 2}}
+    only(graph, "VAEEncodeTiled")["pixels"] = ["90", 0]
+    only(graph, "DeTFitVideo")["length"] = 9
     error = failed(server, graph)
     assert error.node == TRAIN and "one frame: motion needs a video" in error.message
 
 
 def test_tracks_of_another_length(server):
     graph = training()
-    graph["90"] = {"class_type": "ImageFromBatch", "inputs": {**only(graph, "ImageFromBatch"), "length": 7}}
+    graph["90"] = {"class_type": "ImageFromBatch", "inputs": {"image": fitted(graph), "batch_index": 0, "length": 7}}
     only(graph, "DeTTrackVideo")["frames"] = ["90", 0]
     error = failed(server, graph)
     assert error.node == TRAIN and "TRACKS have 7 frames, but 3 latent frames of wan come from 9" in error.message
@@ -64,9 +74,8 @@ def test_tracks_of_another_length(server):
 
 def test_tracks_of_another_size(server):
     graph = training()
-    graph["90"] = {"class_type": "ImageScale", "inputs": {**only(graph, "ImageScale"), "width": 128}}
-    graph["91"] = {"class_type": "ImageFromBatch", "inputs": {**only(graph, "ImageFromBatch"), "image": ["90", 0]}}
-    only(graph, "DeTTrackVideo")["frames"] = ["91", 0]
+    graph["90"] = {"class_type": "DeTFitVideo", "inputs": {**only(graph, "DeTFitVideo"), "width": 128}}
+    only(graph, "DeTTrackVideo")["frames"] = ["90", 0]
     error = failed(server, graph)
     assert (
         error.node == TRAIN
@@ -146,14 +155,24 @@ def test_cogvideox_of_the_stock_loader_is_refused_with_advice(server):
 
 
 def test_resume_without_a_run(server):
-    error = failed(server, training(resume=True, run_name="never started"))
+    error = failed(server, training(resume="must resume", run_name="never started"))
     assert error.node == TRAIN and "no saved run 'never started'" in error.message
 
 
 def test_resume_with_other_settings(server):
     server.run(training(2, run_name="settings"))
-    error = failed(server, training(4, run_name="settings", resume=True, learning_rate=0.02))
+    error = failed(server, training(4, run_name="settings", resume="must resume", learning_rate=0.02))
     assert error.node == TRAIN and "cannot resume" in error.message and "lr" in error.message
+    error = failed(server, {**training(4, run_name="settings", resume="must resume"), **other_caption()})
+    assert error.node == TRAIN and "'settings' learned from something else" in error.message
+
+
+def other_caption() -> dict:
+    """The text node of `training` that names the source, with other words."""
+    graph = training()
+    (key,) = [k for k, node in graph.items() if node["_meta"]["title"].startswith("Caption of the source")]
+    graph[key]["inputs"]["text"] = "a dog runs on a beach"
+    return {key: graph[key]}
 
 
 def test_a_workflow_of_an_older_version_runs(server):
@@ -161,8 +180,9 @@ def test_a_workflow_of_an_older_version_runs(server):
     graph = training()
     for name in ("blocks", "start_percent", "end_percent"):
         del only(graph, APPLY)[name]
-    for name in ("mid_dim", "kernel_size"):
+    for name in ("mid_dim", "kernel_size", "preset", "frames"):
         del only(graph, TRAIN)[name]
+    only(graph, TRAIN)["resume"] = False  # a switch, then
     del only(graph, SAVE)["caption"]
     server.run(graph)
 
@@ -197,6 +217,7 @@ def test_names_that_are_taken_get_a_number(server):
     for expected in ("twice", "twice-2"):
         graph = training(train_seed=5)
         only(graph, SAVE)["name"] = "twice"
+        only(graph, TRAIN)["resume"] = "start anew"
         server.free()
         server.run(graph)
         assert adapter_tensors(server, expected)
@@ -246,13 +267,13 @@ def wait_for_step(server, run: str, step: int, timeout: float = 300) -> None:
     """Until the state of that step of a run is on the disk."""
     from det_core.training.state import TrainState
 
-    path = server.base / "models" / "det_adapters" / f"{run}.state.safetensors"
+    folder = server.base / "models" / "det_adapters"
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if path.exists() and TrainState.load(path).step >= step:
+        if any(TrainState.load(path).step >= step for path in folder.glob(f"{run}.*-*.state.safetensors")):
             return
         time.sleep(0.2)
-    raise TimeoutError(f"{path} has not reached step {step}")
+    raise TimeoutError(f"{run} has not reached step {step}")
 
 
 def test_cancel_and_resume(server):
@@ -269,7 +290,6 @@ def test_cancel_and_resume(server):
         server.wait(prompt)
     assert time.monotonic() - asked < 5
     server.run(training(3, run_name="next"))  # the next graph runs as if nothing had been
-    only(graph, TRAIN)["resume"] = True
     server.run(graph)
     expected, actual = adapter_tensors(server, "whole"), adapter_tensors(server, "cancelled")
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
@@ -297,7 +317,7 @@ def test_a_server_killed_in_the_middle_of_training(server, tmp_path):
         wait_for_step(own, "killed", 50)
         own.stop(kill=True)
         own.start()
-        only(graph, TRAIN)["resume"] = True
+        only(graph, TRAIN)["resume"] = "must resume"
         own.run(graph)
         actual = adapter_tensors(own, "killed")
     finally:
@@ -336,7 +356,7 @@ def test_the_embedded_model_resumes_after_a_restart(server, tmp_path):
             own.wait(prompt)
         own.stop()
         own.start()
-        only(graph, TRAIN)["resume"] = True
+        only(graph, TRAIN)["resume"] = "must resume"
         longer = copy.deepcopy(graph)
         only(longer, TRAIN)["steps"] = 9
         assert "was started for 8 steps, over which the learning rate falls" in failed(own, longer).message
@@ -354,8 +374,7 @@ def test_the_embedded_model_resumes_after_a_restart(server, tmp_path):
 def test_fifty_prompts_back_to_back(tmp_path):
     """Train, apply, sample, fifty times with other seeds: all succeed and memory stays.
 
-    On a server that keeps the last prompt's outputs only: by default ComfyUI keeps those of earlier prompts, too, until
-    memory is short."""
+    On a server that keeps the last prompt's outputs only: by default ComfyUI may keep those of earlier prompts, too."""
     own = own_server(tmp_path, "--cache-classic")
     memory = []
     try:

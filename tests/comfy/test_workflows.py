@@ -129,14 +129,8 @@ def shrunk(graph: dict) -> dict:
             node |= {"class_type": "StandInClip", "inputs": {}}
         elif kind == "VAELoader":
             node |= {"class_type": "StandInVae", "inputs": {}}
-        elif kind == "ImageScale":
-            inputs |= {"width": 64, "height": 64}
-        elif kind == "ImageFromBatch":
-            inputs |= {"length": 17 if inputs["length"] == 51 else 9}
-        elif kind == "EmptyHunyuanLatentVideo":
-            inputs |= {"width": 64, "height": 64, "length": 9}
-        elif kind == "DeTEmptyStepVideoLatent":
-            inputs |= {"width": 64, "height": 64, "frames": 17}
+        elif kind == "DeTFitVideo":
+            inputs |= {"width": 64, "height": 64, "length": 17 if inputs["length"] == 51 else 9}
         elif kind == "KSampler":
             inputs |= {"steps": 2}
         elif kind == "DeTTrainMotionAdapter":

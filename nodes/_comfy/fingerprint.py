@@ -1,0 +1,73 @@
+"""A short name for everything that a training learns from, so that the same training is known again.
+
+Known by value, not by graph: after a restart, in another workflow, with other node numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+LOOKED_AT = 64  # numbers of a weight; a model is not read as a whole
+
+
+def fingerprint(*values: Any) -> str:
+    """16 hexadecimal digits. Tensors count with every number, mappings in the order of their keys; of an object that
+    is no plain value only its type counts."""
+    digest = hashlib.sha256()
+    for value in values:
+        _feed(digest, value)
+    return digest.hexdigest()[:16]
+
+
+def model_fingerprint(patcher) -> str:
+    """Of a MODEL: its weights as they lie in its file and the patches (LoRAs) upon them, some numbers of each.
+
+    Sampling settings and wrappers do not count: a training draws its own times and calls the model itself.
+    """
+    digest = hashlib.sha256()
+    with torch.inference_mode():
+        model = patcher.model.diffusion_model
+        for name, weight in [*model.named_parameters(), *model.named_buffers()]:
+            kept = patcher.backup.get(f"diffusion_model.{name}")  # the weight beneath a patch that is merged now
+            _feed(digest, (name, _some(weight if kept is None else kept.weight)))
+        for name in sorted(patcher.patches, key=str):
+            _feed(digest, (name, [_patch(patch) for patch in patcher.patches[name]]))
+    return digest.hexdigest()[:16]
+
+
+def _patch(value: Any) -> Any:
+    """A patch with some numbers of each tensor in it; LoRAs come as objects that hold their `weights`."""
+    if isinstance(value, torch.Tensor):
+        return _some(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_patch(item) for item in value]
+    return _patch(value.weights) if hasattr(value, "weights") else value
+
+
+def _some(tensor: torch.Tensor) -> tuple:
+    stored = getattr(tensor, "_qdata", tensor)  # of a quantised weight
+    flat = stored.detach().reshape(-1)
+    places = torch.linspace(0, max(0, flat.numel() - 1), min(LOOKED_AT, flat.numel())).long()
+    return tuple(stored.shape), flat[places.to(flat.device)]
+
+
+def _feed(digest, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _feed(digest, str(key))
+            _feed(digest, value[key])
+    elif value is None or isinstance(value, (str, bytes, bool, int, float)):
+        digest.update(f"{type(value).__name__}:{value!r};".encode())
+    elif isinstance(value, Sequence):
+        digest.update(f"{len(value)}[".encode())
+        for item in value:
+            _feed(digest, item)
+    else:
+        digest.update(type(value).__qualname__.encode())

@@ -1,0 +1,56 @@
+"""Save a LoRA where the LoRA loaders list it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ._comfy import paths
+from ._comfy.lora import write_lora
+from ._comfy.notice import say
+
+
+class FYMSaveMotionLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FYMSaveMotionLoRA",
+            display_name="Save Motion LoRA (Follow-Your-Motion)",
+            category="DeT/Follow-Your-Motion",
+            description=(
+                "Write a LoRA into models/loras, where Load LoRA lists it at once, with what is known of it: method, "
+                "base model, settings, the steps that it was trained for."
+            ),
+            search_aliases=["save lora", "export lora", "fym"],
+            inputs=[
+                io.LoraModel.Input("lora", tooltip="From Train Motion LoRA: the look or the motion."),
+                io.String.Input(
+                    "name",
+                    default="my motion lora",
+                    tooltip="File name without .safetensors; with / it goes into a sub-folder.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    tooltip=(
+                        "Off: a name that is taken gets a number. On: the earlier file is replaced once the new one is "
+                        "whole."
+                    ),
+                ),
+            ],
+            outputs=[io.String.Output(display_name="name", tooltip="Name of the file, as Load LoRA lists it.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, name=None) -> bool | str:
+        return name is None or paths.name_is_safe(name, paths.LORAS)
+
+    @classmethod
+    def execute(cls, lora, name, overwrite) -> io.NodeOutput:
+        path = paths.new_path(paths.LORAS, name, overwrite=overwrite)
+        metadata = write_lora(lora, path)
+        shown = paths.shown_name(paths.LORAS, path)
+        steps = f", {metadata['steps']} steps" if "steps" in metadata else ""
+        text = f"models/{paths.LORAS}/{shown}{steps}"
+        say(text)
+        return io.NodeOutput(shown, ui={"text": [text]})
