@@ -58,9 +58,10 @@ def api_of(title: str) -> dict:
     try:
         from source.det import GRAPHS
         from source.fym import FYM_GRAPHS
+        from source.guidance import GUIDANCE_GRAPHS
     finally:
         sys.path.remove(str(ROOT / "workflows"))
-    (name,) = [name for name, (shown, _) in {**GRAPHS, **FYM_GRAPHS}.items() if shown == title]
+    (name,) = [name for name, (shown, _) in {**GRAPHS, **GUIDANCE_GRAPHS, **FYM_GRAPHS}.items() if shown == title]
     return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,1 @@
+"""The descriptions of the workflows; `build.py` writes the JSON files from them."""
