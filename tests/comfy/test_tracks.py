@@ -76,8 +76,8 @@ def test_the_core_draws_our_tracks(server):
     graph = training()
     (track_id,) = [k for k, node in graph.items() if node["class_type"] == "DeTTrackVideo"]
     frames = only(graph, "DeTTrackVideo")["frames"]
-    wanted = {k: node for k, node in graph.items() if node["class_type"] in ("LoadVideo", "GetVideoComponents")}
-    wanted |= {k: node for k, node in graph.items() if node["class_type"] in ("ImageScale", "ImageFromBatch")}
+    video = ("LoadVideo", "GetVideoComponents", "DeTFitVideo")
+    wanted = {k: node for k, node in graph.items() if node["class_type"] in video}
     wanted[track_id] = graph[track_id]
     wanted["90"] = {
         "class_type": "WanMoveVisualizeTracks",
