@@ -11,7 +11,7 @@ import torch
 
 from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
-from .metrics.motion import MINIMUM_COVERAGE, motion_fidelity
+from .metrics.motion import motion_fidelity
 from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
 from .tracking.trackers import resolve_tracker, track
 from .tracking.tracks import Tracks
@@ -72,11 +72,7 @@ def followed(source: Tracks, generated: Tracks, matching: str = "index") -> Meas
         return Measurement(reasons={"motion_fidelity": str(error)})
     if score.measured:
         return Measurement(score.score, score.coverage)
-    reason = (
-        f"only {score.coverage:.0%} of the source's steps are seen in the video, fewer than {MINIMUM_COVERAGE:.0%}: "
-        "its points are lost, which may be the tracker's fault or the video's"
-    )
-    return Measurement(coverage=score.coverage, reasons={"motion_fidelity": reason})
+    return Measurement(coverage=score.coverage, reasons={"motion_fidelity": score.doubt})
 
 
 class SpriteRuler:

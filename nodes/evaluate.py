@@ -7,7 +7,7 @@ import logging
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core.metrics.motion import MotionScore, motion_fidelity
+from ..det_core.metrics.motion import VARIANTS, MotionScore, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
 from ._comfy.notice import say
 from ._comfy.plot import motion_plot
@@ -27,9 +27,8 @@ class DeTEvaluateMotion(io.ComfyNode):
             category="DeT",
             description=(
                 "Compare the motion of a generated video with that of its source, by point tracks. 1 is the same "
-                "motion; a video "
-                "that does not move, or moves otherwise, is far below. Compare scores only between videos tracked "
-                "the same way."
+                "motion; a video that does not move, moves otherwise or falls apart is far below. Compare scores only "
+                "between videos tracked the same way."
             ),
             search_aliases=["motion fidelity", "motion score", "compare tracks"],
             inputs=[
@@ -46,13 +45,14 @@ class DeTEvaluateMotion(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "variant",
-                    options=["hybrid", "reference_code"],
-                    default="hybrid",
+                    options=list(VARIANTS),
+                    default=VARIANTS[0],
                     tooltip=(
-                        "hybrid: the paper's motion fidelity (Frechet distance and direction). reference_code: "
-                        "what the paper's released "
-                        "evaluation computes; it can hardly tell a still video from a moving one and is here for "
-                        "comparison with its tables."
+                        "strict: the paper's motion fidelity (Frechet distance and direction) over all that the source "
+                        "shows; where the generated video loses a point it agrees with nothing. hybrid: the paper's "
+                        "own, which leaves out what is lost. reference_code: what the paper's released evaluation "
+                        "computes; it can hardly tell a still video from a moving one and is here for comparison with "
+                        "its tables."
                     ),
                 ),
                 io.Image.Input(
@@ -70,7 +70,9 @@ class DeTEvaluateMotion(io.ComfyNode):
                     display_name="plot",
                     tooltip="Source tracks (blue) and generated tracks (coloured by score) over the frame.",
                 ),
-                io.String.Output(display_name="report", tooltip="The score, its two halves and the number of tracks."),
+                io.String.Output(
+                    display_name="report", tooltip="The score, its two halves, its coverage and the number of tracks."
+                ),
             ],
             is_output_node=True,
         )
@@ -94,15 +96,17 @@ class DeTEvaluateMotion(io.ComfyNode):
 
 
 def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks, lengths: tuple[int, int]) -> str:
-    measured = (
-        f"not measured\n{reason}"
-        if score is None
-        else f"{score.score:.3f}\nshape {score.shape:.3f}, direction {score.direction:.3f}"
-    )
+    if score is None:
+        measured = f"not measured\n{reason}"
+    else:
+        coverage = "" if score.coverage is None else f", coverage {score.coverage:.2f}"
+        measured = f"{score.score:.3f}\nshape {score.shape:.3f}, direction {score.direction:.3f}{coverage}"
     lines = [
         f"motion fidelity ({variant}): {measured}",
         f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}",
     ]
+    if score is not None and score.doubt:
+        lines.append(f"not to be trusted: {score.doubt}")
     if lengths[0] != lengths[1]:
         lines.append(
             f"the source has {lengths[0]} frames and the generated video {lengths[1]}: the first {min(lengths)} of "
@@ -123,7 +127,9 @@ def _score(wanted: Tracks, found: Tracks, variant: str) -> tuple[MotionScore | N
     except ValueError as error:
         logger.warning("motion fidelity is not measured: %s", error)
         return None, str(error)
-    return (score, "") if score.compared else (None, "no track is seen in both videos at the same time")
+    if not score.compared:
+        return None, "no track is seen in both videos at the same time"
+    return (None, score.doubt) if variant == "strict" and score.doubt else (score, "")
 
 
 def _size(value) -> tuple[int, int] | None:

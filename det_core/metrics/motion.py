@@ -52,6 +52,16 @@ class MotionScore:
         """Whether enough of the source's motion was seen to say how it was followed."""
         return self.coverage is None or self.coverage >= MINIMUM_COVERAGE
 
+    @property
+    def doubt(self) -> str:
+        """Why it is not measured, "" where it is."""
+        if self.measured:
+            return ""
+        return (
+            f"only {self.coverage:.0%} of the source's steps are seen in the video, fewer than {MINIMUM_COVERAGE:.0%}: "
+            "its points are lost, which may be the tracker's fault or the video's"
+        )
+
     def __float__(self) -> float:
         return self.score
 

@@ -8,13 +8,18 @@ import pytest
 import torch
 
 
+@pytest.fixture(params=["strict", "hybrid"])
+def variant(request):
+    return request.param
+
+
 @pytest.fixture
-def evaluate(pack):
+def evaluate(pack, variant):
     """(source, generated) -> (score, report) of the node."""
     from det_pack.nodes.evaluate import DeTEvaluateMotion
 
     def run(source, generated):
-        score, plot, report = DeTEvaluateMotion.execute(source, generated, "hybrid").args
+        score, plot, report = DeTEvaluateMotion.execute(source, generated, variant).args
         assert plot.ndim == 4 and plot.shape[-1] == 3
         return score, report
 
@@ -39,9 +44,10 @@ def clip(motion: str = "loop") -> torch.Tensor:
     return make_clip(Scene("red", "circle", "navy", "plain"), motion, torch.Generator().manual_seed(29)).frames
 
 
-def test_the_same_motion_scores_one(evaluate):
+def test_the_same_motion_scores_one(evaluate, variant):
     score, report = evaluate(tracks(), tracks())
-    assert score == pytest.approx(1) and report.startswith("motion fidelity (hybrid): 1.000\nshape 1.000")
+    assert score == pytest.approx(1) and report.startswith(f"motion fidelity ({variant}): 1.000\nshape 1.000")
+    assert "coverage 1.00" in report
     assert evaluate(clip(), clip())[0] == pytest.approx(1, abs=1e-3)
 
 
@@ -50,15 +56,24 @@ def test_another_motion_scores_less(evaluate):
 
 
 @pytest.mark.parametrize("generated", ["no sprite", "hidden tracks"])
-def test_nothing_to_compare_is_not_measured(evaluate, generated):
+def test_nothing_to_compare_is_not_measured(evaluate, variant, generated):
     empty = torch.full((9, 64, 64, 3), 0.5) if generated == "no sprite" else tracks(visible=False)
     source = clip() if generated == "no sprite" else tracks()
     score, report = evaluate(source, empty)
     assert math.isnan(score)
-    assert report.startswith("motion fidelity (hybrid): not measured\n") and "visible" in report
+    assert report.startswith(f"motion fidelity ({variant}): not measured\n")
+    assert "visible" in report or "are seen" in report
 
 
 def test_of_lengths_that_differ_the_common_frames_are_compared(evaluate):
     score, report = evaluate(clip(), clip()[:8])
     assert score == pytest.approx(1, abs=1e-3)
     assert "the source has 9 frames and the generated video 8: the first 8 of both were compared" in report
+
+
+def test_a_video_that_follows_for_three_frames_and_is_lost_is_not_measured_or_not_trusted(evaluate, variant):
+    lost = tracks()
+    lost["track_visibility"][3:] = False
+    score, report = evaluate(tracks(), lost)
+    assert "only 25% of the source's steps are seen" in report
+    assert math.isnan(score) if variant == "strict" else "not to be trusted" in report
