@@ -15,14 +15,17 @@ from .media.masks import read_mask
 from .media.video import VideoFile, choose_frames
 from .models.base_model import EMBEDDED
 from .models.embedded.base_model import sprite_tracks
+from .models.embedded.carried import carried_clip
 from .models.embedded.reader import read_clip
 from .models.families import DiTSpec
+from .tracking.foreground import foreground_mask
 from .tracking.subject import QUERY_POINTS, subject_points, track_subject
 from .tracking.trackers import resolve_tracker
 from .tracking.tracks import Tracks, sample_query_points
 
 log = logging.getLogger(__name__)
 
+CARRY = ("picture", "still")
 SPRITE = "sprite"  # reads clips of the embedded model's own kind
 
 
@@ -41,6 +44,7 @@ class Source:
     frames: torch.Tensor
     pixels: torch.Tensor
     tracks: Tracks
+    caption: str = ""  # what the frames show, where they were drawn anew; else the user's own
 
     def describe(self) -> str:
         """What an adapter file says of it: JSON."""
@@ -57,6 +61,8 @@ class SourceFiles:
     tracks: a file of the user's own tracks over the whole video, instead of a tracker.
     tracker: "auto", "cotracker", "dis", "lk", or, for clips of the embedded model's own kind, "sprite".
     frames, size: other than the model's own number of frames and (height, width).
+    carry: for the embedded model, which knows nothing of real videos: draw a disc that moves as the subject does. One
+        of CARRY: as it moves in the picture, or as a camera that rests would have seen it.
     """
 
     video: Path
@@ -65,6 +71,7 @@ class SourceFiles:
     tracker: str = "auto"
     frames: int | None = None
     size: tuple[int, int] | None = None
+    carry: str | None = None
 
 
 def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str = "cpu", seed: int = 0) -> Source:
@@ -75,6 +82,8 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
         nothing is seen.
     """
     height, width = model_size(spec, files.size)
+    if files.carry is not None:
+        return _carried(files, spec, seed)
     clip = VideoFile.open(files.video)
     count = spec.defaults.frames if files.frames is None else files.frames
     chosen = choose_frames(clip.frames, count, codec=spec.frames, name=str(files.video))
@@ -104,8 +113,30 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
         )
     if chosen.step > 1:
         log.info("of %d frames %d are used, one in %d", clip.frames, len(chosen), chosen.step)
-    digest = hashlib.sha256(files.video.read_bytes()).hexdigest()[:16]
-    return Source(files.video.name, digest, clip.fps / chosen.step, frames, pixels, tracks)
+    return Source(files.video.name, _digest(files.video), clip.fps / chosen.step, frames, pixels, tracks)
+
+
+def _carried(files: SourceFiles, spec: DiTSpec, seed: int) -> Source:
+    """The embedded model's source that moves as the subject of a real video does."""
+    if spec.name != EMBEDDED:
+        raise ValueError("--carry redraws a video for the embedded model; this model takes the video as it is")
+    if files.tracks is not None or files.frames is not None or files.size is not None:
+        raise ValueError("--carry draws 9 frames of 64x64 pixels of its own: leave out --tracks, --frames and --size")
+    clip = VideoFile.open(files.video)
+    video = clip.read(range(clip.frames))
+    mask = foreground_mask(video) if files.mask is None else read_mask(files.mask, clip.height, clip.width)
+    drawn = carried_clip(video, mask, camera=files.carry == "picture")
+    reading = read_clip(drawn.frames)
+    points = sample_query_points(reading.first_mask, QUERY_POINTS, generator=torch.Generator().manual_seed(seed))
+    log.info("the subject of %s is carried over: %s moves as it does", files.video, drawn.scene.caption)
+    fps = clip.fps * (len(drawn.frames) - 1) / (clip.frames - 1)
+    frames = (drawn.frames * 255).round().to(torch.uint8)
+    tracks = sprite_tracks(reading, points)
+    return Source(files.video.name, _digest(files.video), fps, frames, drawn.frames, tracks, drawn.scene.caption)
+
+
+def _digest(video: Path) -> str:
+    return hashlib.sha256(video.read_bytes()).hexdigest()[:16]
 
 
 def model_size(spec: DiTSpec, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -160,6 +191,10 @@ def _tracked(
                 return sprite_tracks(reading, subject_points(frames, files.mask, seed))
             generator = torch.Generator().manual_seed(seed)
             return sprite_tracks(reading, sample_query_points(reading.first_mask, QUERY_POINTS, generator=generator))
+        log.warning(
+            "the embedded model knows coloured shapes only, and what it draws after a real video falls to pieces: "
+            "--carry draws a disc that moves as the subject does"
+        )
         if files.tracker == SPRITE:
             raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
     found = track_subject(frames, files.mask, tracker=files.tracker, device=str(device), seed=seed)

@@ -12,6 +12,7 @@ import torch
 from ..metrics.features import ClipFeatures, VisionFeatures
 from ..models.base_model import EMBEDDED
 from ..models.compute.checkpointing import POLICIES
+from ..source import CARRY
 from ..training.presets import PRESETS
 
 
@@ -140,6 +141,14 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, required=True, help="source video")
     add_tracking_arguments(parser, sprites=True)
     parser.add_argument("--tracks", type=Path, help="your own tracks over the whole video, instead of a tracker")
+    parser.add_argument(
+        "--carry",
+        nargs="?",
+        choices=CARRY,
+        const=CARRY[0],
+        help="a real video on the embedded model: learn from a disc that moves as its subject does in the picture, or "
+        "(still) as a camera that rests would have seen it",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

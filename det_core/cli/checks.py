@@ -29,7 +29,7 @@ def compute_for(args: argparse.Namespace) -> Compute:
 
 
 def source_files(args: argparse.Namespace) -> SourceFiles:
-    return SourceFiles(args.video, args.mask, args.tracks, args.tracker, args.frames, args.size)
+    return SourceFiles(args.video, args.mask, args.tracks, args.tracker, args.frames, args.size, args.carry)
 
 
 def train_config(args: argparse.Namespace, spec: DiTSpec, compute: Compute) -> TrainConfig:

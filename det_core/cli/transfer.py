@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     logging.info("tracked %d points with %s", len(source.tracks), source.tracks.tracker)
 
     model = load_base_model(args.model, compute, low_vram=PRESETS[args.preset].low_vram)
-    job = TransferJob(source, args.caption, prompts, seeds, args.out, config, sampling, args.resume)
+    job = TransferJob(source, source.caption or args.caption, prompts, seeds, args.out, config, sampling, args.resume)
     with Progress() as progress:
         metrics = transfer(
             model,
