@@ -15,6 +15,8 @@ import det_core.cli.transfer
 from det_core.cli.main import main
 from det_core.files import slug
 from det_core.media.video import VideoFile, read_video, write_video
+from det_core.models.base_model import base_model_spec
+from det_core.source import SourceFiles, load_source
 from det_core.tracking.tracks import Tracks
 from det_core.transfer import video_name
 
@@ -321,3 +323,22 @@ def test_an_unfinished_training_is_not_replaced_without_a_word(field, tmp_path, 
     with caplog.at_level(logging.WARNING):
         assert run(*words, "--steps", 5) == 0
     assert "unfinished training" in caplog.text and "at step 1" in caplog.text
+
+
+def test_a_real_video_is_carried_over_to_the_embedded_model(tmp_path):
+    frames, mask = disc_clip(frames=8)
+    write_video(tmp_path / "real.mp4", frames, 24)
+    big = mask.repeat_interleave(3, 0).repeat_interleave(3, 1)
+    Image.fromarray(255 * big.numpy().astype(np.uint8)).save(tmp_path / "mask.png")
+    spec = base_model_spec("embedded")
+    source = load_source(SourceFiles(tmp_path / "real.mp4", tmp_path / "mask.png", carry="picture"), spec)
+    assert source.caption == "a red circle on a navy plain background"
+    assert source.pixels.shape == source.frames.shape == (9, 64, 64, 3) and source.fps == pytest.approx(24 * 8 / 7)
+    travelled = source.tracks.points[0, -1] - source.tracks.points[0, 0]
+    assert travelled[0] > 0.08 and travelled[1] > 0.06  # the disc goes 21 of 160 px right and 10.5 of 96 down
+
+
+def test_what_is_carried_over_leaves_no_other_choice(capsys, field, tmp_path):
+    words = ("transfer", "--video", field / "plain.mp4", "--prompt", "a", "--out", tmp_path / "out", "--carry")
+    assert "leave out --tracks, --frames and --size" in refused(capsys, *words, "still", "--frames", 9)
+    assert "invalid choice: 'dance'" in refused(capsys, *words, "dance")
