@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .units import Group, RunUnit
+from .units import Group, RunUnit, run_group
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,6 @@ _run_unit: dict[str, RunUnit] = {}  # by run: what `build` made in this worker p
 
 
 def _work(group: Group, out: str, build: Callable[[], RunUnit]) -> int:
-    from .runner import run_group
-
     if out not in _run_unit:
         _run_unit.clear()
         _run_unit[out] = build()

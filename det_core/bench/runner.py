@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import atomic_write
 from .layout import Case, fingerprint, read_cases
-from .units import Group, RunUnit, plan, read_results, write_error, write_outcome
+from .units import Group, RunUnit, plan, read_results, run_group
 
 log = logging.getLogger(__name__)
 
@@ -68,24 +67,6 @@ def run_bench(
             unit = group[0]
             log.info("[%d/%d] %s, %s, seed %d", number, len(waiting), unit.case.name, unit.method, unit.seed)
     return finish(cases, [vars(case) for case in bad], groups, methods, settings, out)
-
-
-def run_group(group: Group, out: Path, run_unit: RunUnit) -> int:
-    """Run the unfinished units of a group; returns how many were run. A unit that fails is noted and passed over."""
-    done = 0
-    for unit in group:
-        if unit.is_done(out):
-            continue
-        started = time.monotonic()
-        try:
-            outcome = run_unit(unit.case, unit.method, unit.prompt, unit.seed)
-        except Exception as error:  # one bad unit out of days of work must not end the run
-            log.exception("%s, %s, seed %d failed", unit.case.name, unit.method, unit.seed)
-            write_error(unit, error, out)
-            continue
-        write_outcome(unit, outcome, out, time.monotonic() - started)
-        done += 1
-    return done
 
 
 def finish(

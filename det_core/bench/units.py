@@ -7,7 +7,9 @@ run killed at any moment leaves whole units and nothing else that counts.
 from __future__ import annotations
 
 import json
+import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ import torch
 from ..files import atomic_write
 from ..tracking.tracks import Tracks
 from .layout import Case, prompt_slug
+
+log = logging.getLogger(__name__)
 
 BASE = "none"  # the method that every gain and every leakage refers to: the model without adapter
 
@@ -128,3 +132,21 @@ def _finite(value: float | None) -> float | None:
 def _write_json(path: Path, content: dict) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def run_group(group: Group, out: Path, run_unit: RunUnit) -> int:
+    """Run the unfinished units of a group; returns how many were run. A unit that fails is noted and passed over."""
+    done = 0
+    for unit in group:
+        if unit.is_done(out):
+            continue
+        started = time.monotonic()
+        try:
+            outcome = run_unit(unit.case, unit.method, unit.prompt, unit.seed)
+        except Exception as error:  # one bad unit out of days of work must not end the run
+            log.exception("%s, %s, seed %d failed", unit.case.name, unit.method, unit.seed)
+            write_error(unit, error, out)
+            continue
+        write_outcome(unit, outcome, out, time.monotonic() - started)
+        done += 1
+    return done

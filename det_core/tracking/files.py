@@ -3,19 +3,26 @@
 A foreign .pth is opened weights-only, an .npz without pickles: nothing in a file can run.
 """
 
+from __future__ import annotations
+
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..files import array_names, atomic_write, is_plain, open_tensors, read_arrays, read_pickled, write_tensors
-from .tracks import Tracks
+
+if TYPE_CHECKING:
+    from .tracks import Tracks
 
 FORMAT_VERSION = "1"
+Make = Callable[..., "Tracks"]  # (points, visible, tracker="") -> Tracks; the class itself, which imports this file
+
 FAR_OUTSIDE = 4.0  # widths or heights of the picture: no tracker follows a point that far
 
 
@@ -48,8 +55,8 @@ def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, 
         raise ValueError(f"cannot save tracks as {path.name}: name the file .safetensors or .npz")
 
 
-def load_tracks(path: str | os.PathLike) -> Tracks:
-    """Read tracks.
+def load_tracks(path: str | os.PathLike, make: Make) -> Tracks:
+    """Read tracks; `make` is Tracks.
 
     Layouts: .safetensors and .npz with `points` (N, T, 2) and `visible` (N, T); .npz of MTBench with `tracks`
     (T, N, 2) and `visible` (T, N); .pth of MTBench, one tensor (T, N, 3) = (x, y, visible). Values are taken as they
@@ -62,7 +69,7 @@ def load_tracks(path: str | os.PathLike) -> Tracks:
         raise ValueError(f"no such tracks file: {path}")
     try:
         if path.suffix in _READERS:
-            return _in_pictures(_READERS[path.suffix](path))
+            return _in_pictures(_READERS[path.suffix](path, make))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or is no tracks file; make the tracks again") from error
     except (ValueError, MemoryError) as error:
@@ -71,49 +78,49 @@ def load_tracks(path: str | os.PathLike) -> Tracks:
     raise ValueError(f"{path}: tracks are .safetensors, .npz or .pth files")
 
 
-def _from_safetensors(path: Path) -> Tracks:
+def _from_safetensors(path: Path, make: Make) -> Tracks:
     with open_tensors(path) as file:
         names = set(file.keys())
         if not {"points", "visible"} <= names:
             raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
         points, visible = file.get_tensor("points"), file.get_tensor("visible")
-        return _real(points, visible, (file.metadata() or {}).get("tracker", ""))
+        return _real(make, points, visible, (file.metadata() or {}).get("tracker", ""))
 
 
-def _from_npz(path: Path) -> Tracks:
+def _from_npz(path: Path, make: Make) -> Tracks:
     arrays = read_arrays(path, {"points", "visible", "tracks", "meta_tracker"})
     found = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind != "U"}
     if {"points", "visible"} <= found.keys():
-        return _real(found["points"], found["visible"], str(arrays.get("meta_tracker", "")))
+        return _real(make, found["points"], found["visible"], str(arrays.get("meta_tracker", "")))
     if {"tracks", "visible"} <= found.keys():
-        return _time_major(found["tracks"], found["visible"])
+        return _time_major(make, found["tracks"], found["visible"])
     names = set(array_names(path))
     raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible, or tracks and visible")
 
 
-def _real(points: torch.Tensor, visible: torch.Tensor, tracker: str) -> Tracks:
+def _real(make: Make, points: torch.Tensor, visible: torch.Tensor, tracker: str) -> Tracks:
     if points.is_complex() or visible.is_complex():
         raise ValueError("its points or visibility are complex numbers")
-    return Tracks(points, visible, tracker)
+    return make(points, visible, tracker)
 
 
-def _from_pth(path: Path) -> Tracks:
+def _from_pth(path: Path, make: Make) -> Tracks:
     tensor = read_pickled(path)
     if isinstance(tensor, torch.Tensor) and not is_plain(tensor):
         raise ValueError("its tensor is no plain one of real numbers")
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 3 or tensor.shape[2] != 3:
         found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise ValueError(f"expected one tensor (frames, points, 3) = (x, y, visible), found {found}")
-    return _time_major(tensor[..., :2], tensor[..., 2])
+    return _time_major(make, tensor[..., :2], tensor[..., 2])
 
 
-def _time_major(points: torch.Tensor, visible: torch.Tensor) -> Tracks:
+def _time_major(make: Make, points: torch.Tensor, visible: torch.Tensor) -> Tracks:
     if points.ndim != 3 or visible.ndim != 2:
         raise ValueError(
             f"expected positions (frames, points, 2) and visibility (frames, points), "
             f"found {tuple(points.shape)} and {tuple(visible.shape)}"
         )
-    return Tracks(points.transpose(0, 1).contiguous(), visible.T.contiguous())
+    return make(points.transpose(0, 1).contiguous(), visible.T.contiguous())
 
 
 def _in_pictures(tracks: Tracks) -> Tracks:

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from .files import load_tracks, save_tracks
+
 logger = logging.getLogger(__name__)
 
 REFERENCE_DIAGONAL_PX = math.hypot(720, 480)  # lengths "in px" of the method are px of a 720x480 picture
@@ -132,17 +134,13 @@ class Tracks:
         }
 
     def save(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
-        """Write .safetensors or .npz (keys `points`, `visible`); see `track_files.save_tracks`."""
-        from .files import save_tracks
-
+        """Write .safetensors or .npz (keys `points`, `visible`); see `files.save_tracks`."""
         save_tracks(self, path, metadata or {})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tracks":
-        """Read .safetensors, .npz (ours or the MTBench layout) or .pth; see `track_files.load_tracks`."""
-        from .files import load_tracks
-
-        return load_tracks(path)
+        """Read .safetensors, .npz (ours or the MTBench layout) or .pth; see `files.load_tracks`."""
+        return load_tracks(path, cls)
 
 
 def binary_mask(mask: torch.Tensor) -> torch.Tensor:
