@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from det_core.models.embedded.attention import MatmulAttention
 from det_core.models.embedded.base_model import EmbeddedModel, consistency, scene_of, sprite_path, sprite_tracks
 from det_core.models.embedded.codec import PatchCodec
 from det_core.models.embedded.corpus import FAMILIES, SIZE, UNSEEN_FAMILIES, Scene, make_clip, random_clip
 from det_core.models.embedded.gate import measure, sample_scenes
-from det_core.models.embedded.model import WEIGHTS, MatmulAttention, TinyModel, build_transformer
+from det_core.models.embedded.model import WEIGHTS, TinyModel, build_transformer
 from det_core.models.embedded.reader import read_clip
 from det_core.models.embedded.text import WIDTH, WordEncoder
 from det_core.models.embedded.train import TinyTrainConfig, Trainer

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .embedded.model import MatmulAttention
+from .embedded.attention import MatmulAttention
 
 
 class AttentionCalls(TorchFunctionMode):

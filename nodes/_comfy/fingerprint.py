@@ -51,7 +51,8 @@ def _patch(value: Any) -> Any:
 def _some(tensor: torch.Tensor) -> tuple:
     stored = getattr(tensor, "_qdata", tensor)  # of a quantised weight
     flat = stored.detach().reshape(-1)
-    places = torch.linspace(0, max(0, flat.numel() - 1), min(LOOKED_AT, flat.numel())).long()
+    count = min(LOOKED_AT, flat.numel())
+    places = torch.arange(count) * flat.numel() // max(1, count)
     return tuple(stored.shape), flat[places.to(flat.device)]
 
 

@@ -76,7 +76,7 @@ def test_the_core_draws_our_tracks(server):
     graph = training()
     (track_id,) = [k for k, node in graph.items() if node["class_type"] == "DeTTrackVideo"]
     frames = only(graph, "DeTTrackVideo")["frames"]
-    video = ("LoadVideo", "GetVideoComponents", "DeTFitVideo")
+    video = ("LoadVideo", "GetVideoComponents", "DeTLoadDiT", "DeTFitVideo")
     wanted = {k: node for k, node in graph.items() if node["class_type"] in video}
     wanted[track_id] = graph[track_id]
     wanted["90"] = {

@@ -55,9 +55,10 @@ def sprite_fidelity(frames: torch.Tensor) -> float:
 
 
 def test_no_workflow_is_forgotten():
-    """Those of Follow-Your-Motion are queued in test_fym.py."""
+    """Those of Follow-Your-Motion are queued in test_fym_server.py."""
     assert {p.stem for p in API.glob("*.json") if not p.stem.startswith("fym")} == {
         *LARGE,
+        "guide_embedded",
         "transfer_embedded",
         "reuse_adapter",
         "combine_adapters",
@@ -88,7 +89,7 @@ def test_embedded(server, embedded_run):
     assert abs(moved - DEMO_FIDELITY) < 0.03
     assert moved > without + 0.25
     reports = [ui["text"][0] for node, ui in outputs.items() if graph[node]["class_type"] == "DeTEvaluateMotion"]
-    assert len(reports) == 2 and all(r.startswith("motion fidelity (hybrid): ") for r in reports)
+    assert len(reports) == 2 and all(r.startswith("motion fidelity (strict): ") for r in reports)
     assert (server.base / "models" / "det_adapters" / "embedded demo.safetensors").is_file()
 
 
