@@ -156,7 +156,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=EMBEDDED,
-        help="embedded (default) or a local diffusers folder: CogVideoX, HunyuanVideo, Wan, LTX",
+        help="embedded (default) or a local folder: CogVideoX, HunyuanVideo, Wan, LTX of diffusers, or Step-Video-T2V",
     )
     add_device_argument(parser)
     parser.add_argument("--frames", type=count, help="frames of the video; default: the model's own")

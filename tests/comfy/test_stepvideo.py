@@ -152,6 +152,21 @@ class TestModel:
             assert plain.abs().max() > 0 and torch.allclose(plain, again, rtol=1e-4, atol=1e-7)
 
     @torch.no_grad()
+    def test_heads_are_classified_and_both_loras_learn(self, model, small, tmp_path, monkeypatch):
+        from det_pack.nodes._comfy import paths
+
+        monkeypatch.setattr(paths, "state_path", lambda name: tmp_path / f"{name}.state.safetensors")
+        latents = {"samples": small.noise(43, 1, 4, 6, 2, 4)}
+        positive, _ = prompts(small)
+        with torch.inference_mode():
+            classify = comfy("fym_heads").FYMClassifyHeads
+            heads = classify.execute(model, latents, positive, "balanced", 1, 900.0, 0).args[0]
+            train = comfy("fym_train").FYMTrainMotionLoRA
+            out = train.execute(model, latents, positive, heads, 2, 2, 1e-2, 4, 3, 1, "run", False, True, 0)
+        for lora in out.args[:2]:
+            ups = [tensor for name, tensor in lora.items() if "lora_up" in name]
+            assert ups and max(up.abs().max() for up in ups) > 0
+
     def test_chosen_frames_stand_where_they_do_in_the_whole(self, model, module, small):
         spec = comfy("_comfy.apply").model_spec(model)
         x, t, llm, clip, _ = small.transformer_inputs()
