@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 	  --prompt "a green star on a teal striped background" \
 	  --prompt "a yellow square on a purple checkered background" \
 	  --prompt "a cyan triangle on a maroon gradient background" \
-	  --seed 0 1 --out demo_output
+	  --seed 0 1 --guide beside --out demo_output
 
 test: $(VENV)/.ready-test
 	$(RUN) -m ruff check .

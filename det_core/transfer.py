@@ -16,6 +16,9 @@ import torch
 from . import __version__
 from .adapter.motion_adapter import MotionAdapter
 from .files import atomic_write, slug, write_json
+from .guidance.guide import Plan
+from .guidance.reference import MotionReference, describe_source
+from .guidance.sampling import MotionGuidance
 from .measure import METRICS, Measurement, Ruler
 from .media.video import write_video
 from .models.base_model import BaseModel
@@ -33,7 +36,23 @@ from .training.views import scaled_frames
 log = logging.getLogger(__name__)
 
 ADAPTER = "adapter.safetensors"
-WITHOUT = "without-adapter"  # folder of the videos without it
+REFERENCE = "reference.safetensors"
+GUIDE = ("only", "beside")  # guide by the source instead of training, or do both
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to make the videos: its name in metrics.json, its label on pictures, the folder of its videos, if they
+    are not the job's own."""
+
+    name: str
+    label: str
+    folder: str
+
+
+BASE = Row("base", "without adapter", "without-adapter")
+GUIDED = Row("guided", "guided, nothing trained", "guided")
+DET = Row("det", "with the motion adapter", "with-adapter")
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,16 @@ class TransferJob:
     config: TrainConfig
     sampling: Sampling
     resume: bool = False
+    guide: str | None = None  # one of GUIDE
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of videos that are made; the last one is what the job is for."""
+        return [BASE, *([GUIDED] if self.guide else []), *([] if self.guide == "only" else [DET])]
+
+    def folder(self, row: Row) -> Path:
+        """Where the videos of a row go."""
+        return self.out if row == self.rows[-1] else self.out / row.folder
 
     @property
     def videos(self) -> list[tuple[str, int]]:
@@ -74,7 +103,7 @@ def transfer(
     on_train: OnStep | None = None,
     on_sample: Callable[[int, int], None] | None = None,
 ) -> dict:
-    """Train, sample with and without the adapter, measure and write everything into `job.out`; returns metrics.json.
+    """Train, or guide, sample with and without, measure and write everything into `job.out`; returns metrics.json.
 
     What is made is on the disk before the next thing begins: the tracks, the adapter, each video. on_train and
     on_sample are called after each step (`train_motion_adapter`, `generate`) and may raise to stop.
@@ -83,26 +112,34 @@ def transfer(
     model.encode_prompts([job.caption, *job.prompts, ""])  # at once, so that the text encoder is not needed again
     write_video(out / "tracks.mp4", draw_tracks(source.frames, source.tracks), source.fps)
 
+    adapter, guidance = None, None
     with timed(seconds, "train"):
-        result = train_on(model, source, job.caption, job.config, out / ADAPTER, resume=job.resume, on_step=on_train)
-        with atomic_write(out / "loss.png") as temporary:
-            loss_curve(result.losses, 960, 480).save(temporary)
+        if DET in job.rows:
+            result = train_on(
+                model, source, job.caption, job.config, out / ADAPTER, resume=job.resume, on_step=on_train
+            )
+            adapter = result.adapter
+            with atomic_write(out / "loss.png") as temporary:
+                loss_curve(result.losses, 960, 480).save(temporary)
+        if GUIDED in job.rows:
+            guidance = guided_by(model, source, out / REFERENCE)
 
     with timed(seconds, "sample"):
         shape = latent_shape(model, *source.pixels.shape[:3])
-        rows: dict[str, list[Made]] = {"det": [], "base": []}
-        for row, adapter, folder in (("det", result.adapter, out), ("base", None, out / WITHOUT)):
-            videos = generate(model, adapter, job.videos, shape, job.sampling, on_step=on_sample)
+        made: dict[Row, list[Made]] = {row: [] for row in job.rows}
+        for row in reversed(job.rows):
+            how = {DET: (adapter, None), GUIDED: (None, guidance), BASE: (None, None)}[row]
+            videos = generate(model, how[0], job.videos, shape, job.sampling, guidance=how[1], on_step=on_sample)
             for (prompt, seed), video in zip(job.videos, videos, strict=True):
-                write_video(folder / video_name(prompt, seed), video, source.fps)
-                rows[row].append(Made(prompt, seed, video))
+                write_video(job.folder(row) / video_name(prompt, seed), video, source.fps)
+                made[row].append(Made(prompt, seed, video))
 
-    for made in (*rows["base"], *rows["det"]):
-        made.measured = measured(ruler, made, source)
+    for one in (one for row in made.values() for one in row):
+        one.measured = measured(ruler, one, source)
     with atomic_write(out / "contact_sheet.png") as temporary:
-        contact_sheet(sheet_rows(source, rows), min(9, len(source.frames))).save(temporary)
+        contact_sheet(sheet_rows(source, made), min(9, len(source.frames))).save(temporary)
     seconds["total"] = sum(seconds.values())
-    metrics = summary(rows, seconds, ruler, model, job)
+    metrics = summary(made, seconds, ruler, model, job)
     write_json(out / "metrics.json", metrics)
     return metrics
 
@@ -130,40 +167,49 @@ def measured(ruler: Ruler, made: Made, source: Source) -> Measurement:
         return Measurement(reasons=dict.fromkeys(METRICS, reason))
 
 
-def sheet_rows(source: Source, rows: dict[str, list[Made]]) -> list[tuple[str, torch.Tensor]]:
+def guided_by(model: BaseModel, source: Source, path: Path) -> MotionGuidance:
+    """The base model's own guidance by the source, whose motion is written to `path`."""
+    spec = model.denoiser.spec
+    about = describe_source(source.name, source.fps, source.pixels, sha256=source.digest)
+    reference = MotionReference(model.encode_video(source.pixels), spec.name, metadata=about)
+    reference.save(path)
+    return MotionGuidance(reference, model.encode_prompts([""]), Plan.for_spec(spec))
+
+
+def sheet_rows(source: Source, made: dict[Row, list[Made]]) -> list[tuple[str, torch.Tensor]]:
     """The rows of the contact sheet. They are numbered as the prompts of metrics.json are, for prompts in scripts that
     the sheet's font does not have."""
     sheet = [("source video", source.pixels)]
-    for number, (base, det) in enumerate(zip(rows["base"], rows["det"], strict=True), 1):
-        sheet += [
-            (f"{number}. {base.prompt}  (seed {base.seed}), without adapter", base.frames),
-            (f"{number}. with the motion adapter", det.frames),
-        ]
+    for number, videos in enumerate(zip(*made.values(), strict=True), 1):
+        for row, one in zip(made, videos, strict=True):
+            prompt = f"{one.prompt}  (seed {one.seed}), " if row == BASE else ""
+            sheet.append((f"{number}. {prompt}{row.label}", one.frames))
     return sheet
 
 
 def summary(
-    rows: dict[str, list[Made]], seconds: dict[str, float], ruler: Ruler, model: BaseModel, job: TransferJob
+    made: dict[Row, list[Made]], seconds: dict[str, float], ruler: Ruler, model: BaseModel, job: TransferJob
 ) -> dict:
     """The content of metrics.json. A score that could not be measured is null; "not_measured" says why."""
     prompts = []
-    for number, (base, det) in enumerate(zip(rows["base"], rows["det"], strict=True), 1):
-        reasons = {row: m.measured.reasons for row, m in (("base", base), ("det", det)) if m.measured.reasons}
+    for number, videos in enumerate(zip(*made.values(), strict=True), 1):
+        found = dict(zip((row.name for row in made), videos, strict=True))
+        reasons = {name: one.measured.reasons for name, one in found.items() if one.measured.reasons}
+        prompt, seed = videos[0].prompt, videos[0].seed
         prompts.append(
             {
                 "number": number,
-                "prompt": det.prompt,
-                "seed": det.seed,
-                "video": video_name(det.prompt, det.seed),
-                "base": base.measured.scores(),
-                "det": det.measured.scores(),
+                "prompt": prompt,
+                "seed": seed,
+                "video": video_name(prompt, seed),
+                **{name: one.measured.scores() for name, one in found.items()},
                 **({"not_measured": reasons} if reasons else {}),
             }
         )
     sampling = job.sampling.of(model.denoiser.spec)
     return {
         "prompts": prompts,
-        "mean": {row: {name: _mean([p[row][name] for p in prompts]) for name in METRICS} for row in ("base", "det")},
+        "mean": {row.name: {name: _mean([p[row.name][name] for p in prompts]) for name in METRICS} for row in made},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "tracker": job.source.tracks.tracker,
         "measured_with": ruler.description,

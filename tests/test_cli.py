@@ -12,6 +12,7 @@ import torch
 
 from det_core.adapter.motion_adapter import MotionAdapter
 from det_core.cli.main import main
+from det_core.guidance.reference import MotionReference
 from det_core.media.video import read_video, write_video
 from det_core.models.embedded.corpus import Scene, make_clip
 
@@ -61,6 +62,20 @@ def test_transfer_writes_everything(finished):
     for picture in ("contact_sheet.png", "loss.png"):
         assert (finished / picture).read_bytes()[:4] == b"\x89PNG"
     assert len(read_video(finished / "tracks.mp4").frames) == 9
+
+
+@pytest.mark.parametrize("guide", ["only", "beside"])
+def test_transfer_guided_by_the_source(clip, tmp_path, guide):
+    arguments = ["transfer", "--video", str(clip), "--prompt", PROMPT, "--guide", guide, "--steps", "1"]
+    assert main([*arguments, "--sample-steps", "5", "--out", str(tmp_path)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics["mean"]) == ["base", "guided", *(["det"] if guide == "beside" else [])]
+    assert metrics["mean"]["guided"]["motion_fidelity"] > metrics["mean"]["base"]["motion_fidelity"] + 0.2
+    assert MotionReference.load(tmp_path / "reference.safetensors").base_model == "embedded"
+    assert (tmp_path / "adapter.safetensors").exists() == (guide == "beside")
+    video = metrics["prompts"][0]["video"]
+    folders = {path.parent.name for path in tmp_path.rglob(video)}
+    assert folders == {tmp_path.name, "without-adapter", *(["guided"] if guide == "beside" else [])}
 
 
 def test_the_adapter_describes_itself(finished):

@@ -12,7 +12,7 @@ from ..measure import METRICS, ruler_for
 from ..models.base_model import base_model_spec, load_base_model
 from ..source import load_source
 from ..training.presets import PRESETS
-from ..transfer import ADAPTER, WITHOUT, TransferJob, transfer
+from ..transfer import ADAPTER, DET, GUIDE, GUIDED, REFERENCE, TransferJob, transfer
 from . import checks
 from .arguments import (
     add_feature_arguments,
@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_train_arguments(parser)
     add_sample_arguments(parser)
     add_feature_arguments(parser)
+    parser.add_argument(
+        "--guide",
+        nargs="?",
+        choices=GUIDE,
+        const=GUIDE[0],
+        help="guide the sampling by the source instead of training an adapter; beside: do both and compare",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
 
 
@@ -48,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     logging.info("tracked %d points with %s", len(source.tracks), source.tracks.tracker)
 
     model = load_base_model(args.model, compute, low_vram=PRESETS[args.preset].low_vram)
-    job = TransferJob(source, source.caption or args.caption, prompts, seeds, args.out, config, sampling, args.resume)
+    caption = source.caption or args.caption
+    job = TransferJob(source, caption, prompts, seeds, args.out, config, sampling, args.resume, args.guide)
     with Progress() as progress:
         metrics = transfer(
             model,
@@ -58,25 +66,27 @@ def run(args: argparse.Namespace) -> None:
             on_train=progress.training,
             on_sample=progress.sampling,
         )
-    print_metrics(metrics, args.out)
+    print_metrics(metrics, job)
 
 
-def print_metrics(metrics: dict, out: Path) -> None:
+def print_metrics(metrics: dict, job: TransferJob) -> None:
     """The result in a terminal: where things are and the mean scores."""
-    print(f"\n{'':22}{'motion fidelity':>17}{'coverage':>11}{'edit fidelity':>15}{'consistency':>13}")
-    for name, label in (("base", "without adapter"), ("det", "with the adapter")):
-        values = [metrics["mean"][name][metric] for metric in METRICS]
+    print(f"\n{'':24}{'motion fidelity':>17}{'coverage':>11}{'edit fidelity':>15}{'consistency':>13}")
+    for row in job.rows:
+        values = [metrics["mean"][row.name][metric] for metric in METRICS]
         cells = ["not measured" if value is None else f"{value:.3f}" for value in values]
-        print(f"{label:22}{cells[0]:>17}{cells[1]:>11}{cells[2]:>15}{cells[3]:>13}")
+        print(f"{row.label:24}{cells[0]:>17}{cells[1]:>11}{cells[2]:>15}{cells[3]:>13}")
     missing = [row for video in metrics["prompts"] for row in video.get("not_measured", {}).values()]
     for reason in sorted({reason for row in missing for reason in row.values()}):
         print(f"not measured: {reason}")
     print(f"\ntook {metrics['seconds']['total']:.0f} s (training {metrics['seconds']['train']:.0f} s)")
-    for file, what in (
-        ("contact_sheet.png", "source, without adapter, with adapter"),
+    files = [
+        ("contact_sheet.png", f"source, {', '.join(row.label for row in job.rows)}"),
         ("*.mp4", "one video a prompt and seed; tracks.mp4 shows the tracked points"),
-        (f"{WITHOUT}/*.mp4", "the same prompts and seeds without it"),
+        *((f"{row.folder}/*.mp4", f"the same prompts and seeds {row.label}") for row in job.rows[:-1]),
         ("metrics.json", "all scores"),
-        (ADAPTER, "the motion, ready for other prompts"),
-    ):
-        print(f"  {out / file}: {what}")
+        *([(ADAPTER, "the motion, ready for other prompts")] if DET in job.rows else []),
+        *([(REFERENCE, "the motion, for guidance")] if GUIDED in job.rows else []),
+    ]
+    for file, what in files:
+        print(f"  {job.out / file}: {what}")

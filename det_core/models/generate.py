@@ -11,7 +11,7 @@ import torch
 from .base_model import BaseModel
 from .denoiser import Adapter
 from .families import DiTSpec
-from .sample import sample
+from .sample import Guidance, sample
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def generate(
     shape: torch.Size,
     sampling: Sampling | None = None,
     *,
+    guidance: Guidance | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[torch.Tensor]:
     """The video (T, H, W, 3), on the CPU, of each (prompt, seed), from latents of `shape`; each as soon as it is there.
@@ -47,7 +48,9 @@ def generate(
     The same seed starts from the same noise with and without an adapter. As many are sampled together as the model does
     well at once (`BaseModel.at_once`).
 
-    Args: on_step: called as on_step(done, total) over the denoising steps of all of them; may raise to stop.
+    Args:
+        guidance: moves the latents while they are sampled; see `sample`.
+        on_step: called as on_step(done, total) over the denoising steps of all of them; may raise to stop.
     """
     sampling = (sampling or Sampling()).of(model.denoiser.spec)
     starts = range(0, len(jobs), model.at_once)
@@ -60,6 +63,7 @@ def generate(
             model.encode_prompts([""] * len(group)),
             torch.cat([initial_noise(shape, seed) for _, seed in group]),
             adapter=adapter,
+            guidance=guidance,
             on_step=on_step and partial(_counted, on_step, before, total),
             **asdict(sampling),
         )
