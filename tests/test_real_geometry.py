@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from tiny_dits import LATENT_CHANNELS, TEXT_LENGTH, TEXT_WIDTH, build
 
 from det_core.adapter.motion_adapter import MotionAdapter
@@ -36,7 +37,9 @@ def condition(family: str) -> dict[str, torch.Tensor]:
 def test_train_save_load_drop_sample(family, tracks, tmp_path):
     model = build(family, heads=1, blocks=1 if family == "hunyuan_video" else 2)
     model.enable_gradient_checkpointing()
-    denoiser = DiffusersDenoiser(model, build_scheduler())
+    denoiser = DiffusersDenoiser(
+        model, build_scheduler() if family == "cogvideox" else FlowMatchEulerDiscreteScheduler()
+    )
     spec = denoiser.spec
     assert LATENT == (spec.frames.latent_frames(49), 480 // spec.spatial_compression, 720 // spec.spatial_compression)
     assert spec.grid((1, 4, *LATENT)) == (13, 30, 45)
