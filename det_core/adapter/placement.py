@@ -1,0 +1,61 @@
+"""Where in the picture and when in the video kernels act: a weight for each token on what they add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .temporal_kernel import Grid, TemporalKernel
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Attributes:
+    mask:        (F, H, W) in [0, 1], 1 where kernels act; its frames are spread over the video, one is for all of it.
+    over_frames: factor at a place in the video, from 0, its first latent frame, to 1, its last.
+    """
+
+    mask: torch.Tensor | None = None
+    over_frames: Callable[[float], float] | None = None
+
+    def weights(self, grid: Grid) -> torch.Tensor | None:
+        """(1, T*H*W, 1) weights of a video's tokens, each the mask's mean over what the token covers times the factor
+        of its time; None where all are 1."""
+        weights = torch.ones(grid)
+        if self.mask is not None:
+            weights = F.interpolate(self.mask[None, None].float(), grid, mode="area")[0, 0]
+        if self.over_frames is not None:
+            factors = [self.over_frames(t / max(1, grid[0] - 1)) for t in range(grid[0])]
+            weights = weights * torch.tensor(factors).view(-1, 1, 1)
+        return None if (weights == 1).all() else weights.reshape(1, -1, 1)
+
+
+class PlacedKernel:
+    """A kernel that adds to each token by its weight, and to a token of weight 0 nothing.
+
+    The weights multiply what comes out of the second convolution, so that no frame reaches into one with another mask.
+    """
+
+    def __init__(self, kernel: TemporalKernel, weights: torch.Tensor):
+        self.kernel, self.weights = kernel, weights
+
+    def hidden(self, x: torch.Tensor, grid: Grid) -> torch.Tensor:
+        return self.kernel.hidden(x, grid)
+
+    def expand(self, hidden: torch.Tensor, grid: Grid) -> torch.Tensor:
+        return self.kernel.expand(hidden, grid) * self.weights
+
+
+def placed(
+    kernels: Mapping[int, TemporalKernel], placement: Placement, grid: Grid, like: torch.Tensor
+) -> Mapping[int, TemporalKernel | PlacedKernel]:
+    """The kernels of a call with tokens of `grid`, weighted; themselves where every weight is 1. like: a tensor of the
+    call's device and number format."""
+    weights = placement.weights(grid)
+    if weights is None:
+        return kernels
+    weights = weights.to(like)
+    return {index: PlacedKernel(kernel, weights) for index, kernel in kernels.items()}
