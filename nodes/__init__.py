@@ -3,7 +3,7 @@ only code that imports the rest of ComfyUI. What is computed is computed by det_
 
 from comfy_api.latest import ComfyExtension, io
 
-from ._comfy.paths import register_folders
+from ._comfy.loading.paths import register_folders
 
 
 class DeTExtension(ComfyExtension):

@@ -8,9 +8,9 @@ from comfy_api.latest import io
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.models.families import format_blocks
-from ._comfy import paths
-from ._comfy.notice import say
-from ._comfy.sockets import DetAdapter
+from ._comfy.display.notice import say
+from ._comfy.loading import paths
+from ._comfy.sockets.checked import DetAdapter
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..det_core.models.families import kept_blocks, parse_blocks
-from ._comfy.apply import apply_adapter, model_spec
-from ._comfy.sockets import DetAdapter
+from ._comfy.loading.model_spec import model_spec
+from ._comfy.sampling.adapter_wrapper import apply_adapter
+from ._comfy.sockets.checked import DetAdapter
 
 
 class DeTApplyMotionAdapter(io.ComfyNode):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ._comfy import paths
-from ._comfy.conditioning_file import load_conditioning, save_conditioning
+from ._comfy.loading import paths
+from ._comfy.loading.conditioning_file import load_conditioning, save_conditioning
 
 
 class DeTSaveConditioning(io.ComfyNode):

@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 
 from ..det_core.metrics.motion import VARIANTS, MotionScore, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
-from ._comfy.notice import say
-from ._comfy.plot import motion_plot
-from ._comfy.preview import image_of
-from ._comfy.sockets import tracks_of, video_frames
-from ._comfy.tracking import TRACKER_NAMES, track_video
+from ._comfy.display.notice import say
+from ._comfy.display.plot import motion_plot
+from ._comfy.display.preview import image_of
+from ._comfy.sockets.checked import tracks_of, video_frames
+from ._comfy.sockets.tracking import TRACKER_NAMES, track_video
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ._comfy.apply import model_spec
-from ._comfy.fitting import FITS, empty_latent, fitted_frames, legal_length, legal_size
-from ._comfy.notice import say
-from ._comfy.sockets import video_frames
+from ._comfy.display.notice import say
+from ._comfy.loading.model_spec import model_spec
+from ._comfy.sockets.checked import video_frames
+from ._comfy.sockets.fitting import FITS, empty_latent, fitted_frames, legal_length, legal_size
 
 
 class DeTFitVideo(io.ComfyNode):

@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from ..det_core.fym.classify import classify_heads
 from ..det_core.fym.head_picture import draw_heads
 from ..det_core.fym.heads import RULES
-from ._comfy.head_reading import watched_model
-from ._comfy.inputs import seed_input, source_inputs
-from ._comfy.lora import FymHeads
-from ._comfy.prepared import prepared
-from ._comfy.preview import DrawsBar, image_of
+from ._comfy.display.preview import DrawsBar, image_of
+from ._comfy.sockets.checked import FymHeads
+from ._comfy.sockets.inputs import seed_input, source_inputs
+from ._comfy.training.head_reading import watched_model
+from ._comfy.training.prepared import prepared
 
 
 class FYMClassifyHeads(io.ComfyNode):

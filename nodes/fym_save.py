@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ._comfy import paths
-from ._comfy.lora import write_lora
-from ._comfy.notice import say
+from ._comfy.display.notice import say
+from ._comfy.loading import paths
+from ._comfy.sockets.lora_model import write_lora
 
 
 class FYMSaveMotionLoRA(io.ComfyNode):

@@ -12,15 +12,17 @@ from ..det_core.fym.motion_loss import MOTION_LOSSES
 from ..det_core.fym.sparse import SPACINGS, Examples, RandomFrames, sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
 from ..det_core.lora.lora import LoRA
-from ._comfy import paths
-from ._comfy.fingerprint import fingerprint
-from ._comfy.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
-from ._comfy.keeper import Keeper
-from ._comfy.lora import FymHeads, LoRASampler, encoded_stills, head_map, lora_model, still_examples
-from ._comfy.prepared import prepared
-from ._comfy.preview import TrainingView, loss_picture
-from ._comfy.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run
-from ._comfy.sockets import video_frames
+from ._comfy.display.preview import TrainingView, loss_picture
+from ._comfy.loading import paths
+from ._comfy.sockets.checked import FymHeads, head_map, video_frames
+from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
+from ._comfy.sockets.lora_model import lora_model
+from ._comfy.training.fingerprint import fingerprint
+from ._comfy.training.keeper import Keeper
+from ._comfy.training.prepared import prepared
+from ._comfy.training.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run
+from ._comfy.training.sampler import LoRASampler
+from ._comfy.training.stills import encoded_stills, still_examples
 
 STAGES = ("spatial", "temporal")
 OWN = "the model's own"

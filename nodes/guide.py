@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..det_core.guidance.guide import LOSSES, SHARE, Plan
 from ..det_core.guidance.reference import subject_cells
-from ._comfy.apply import model_spec
-from ._comfy.guidance import guide_motion
-from ._comfy.sockets import check_track_length, tracks_of, video_latents
+from ._comfy.loading.model_spec import model_spec
+from ._comfy.sampling.guidance import guide_motion
+from ._comfy.sockets.checked import check_track_length, tracks_of, video_latents
 
 
 class DeTGuideMotion(io.ComfyNode):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ._comfy import paths
-from ._comfy.dit_loader import WEIGHT_DTYPES, load_dit
-from ._comfy.tiny import TinyClip, TinyVAE, load_tiny
+from ._comfy.loading import paths
+from ._comfy.loading.dit_loader import WEIGHT_DTYPES, load_dit
+from ._comfy.loading.embedded import TinyClip, TinyVAE, load_tiny
 
 
 class DeTLoadDiT(io.ComfyNode):

@@ -6,10 +6,10 @@ from comfy_api.latest import io
 
 from ..det_core.models.families.stepvideo import FRAMES
 from ..det_core.models.stepvideo.files import TextFiles
-from ._comfy import paths
-from ._comfy.fitting import empty_samples
-from ._comfy.stepvideo_text import load_text_encoders
-from ._comfy.stepvideo_vae import load_vae
+from ._comfy.loading import paths
+from ._comfy.loading.stepvideo_text import load_text_encoders
+from ._comfy.loading.stepvideo_vae import load_vae
+from ._comfy.sockets.fitting import empty_samples
 
 CELL, CHANNELS = 16, 64
 

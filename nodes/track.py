@@ -7,9 +7,9 @@ from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
 from ..det_core.tracking.tracks import sample_query_points
-from ._comfy.preview import preview_video
-from ._comfy.sockets import first_mask, tracks_value, video_frames
-from ._comfy.tracking import TRACKER_NAMES, track_video
+from ._comfy.display.preview import preview_video
+from ._comfy.sockets.checked import first_mask, tracks_value, video_frames
+from ._comfy.sockets.tracking import TRACKER_NAMES, track_video
 
 
 class DeTTrackVideo(io.ComfyNode):

@@ -17,14 +17,15 @@ from ..det_core.training.loop import train_motion_adapter
 from ..det_core.training.presets import PRESETS, preset_config
 from ..det_core.training.state import TrainState
 from ..det_core.training.views import scaled_frames
-from ._comfy import paths
-from ._comfy.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
-from ._comfy.keeper import Keeper
-from ._comfy.notice import say
-from ._comfy.prepared import Prepared, prepared
-from ._comfy.preview import Sampler, TrainingView, loss_picture
-from ._comfy.runs import load_weights, resume_is_known, saved_run
-from ._comfy.sockets import DetAdapter, video_frames
+from ._comfy.display.notice import say
+from ._comfy.display.preview import TrainingView, loss_picture
+from ._comfy.loading import paths
+from ._comfy.sockets.checked import DetAdapter, video_frames
+from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
+from ._comfy.training.keeper import Keeper
+from ._comfy.training.prepared import Prepared, prepared
+from ._comfy.training.runs import load_weights, resume_is_known, saved_run
+from ._comfy.training.sampler import Sampler
 
 logger = logging.getLogger(__name__)
 

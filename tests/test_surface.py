@@ -120,6 +120,19 @@ def test_nodes_import_comfyui_through_its_node_api_alone(path):
     assert not {name for name in imported if name in COMFYUI or name.startswith("comfy_") and name != "comfy_api"}
 
 
+ROOMS = ("sockets", "display", "loading", "gradients", "sampling", "training")  # each imports only from earlier ones
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "nodes" / "_comfy").glob("*/*.py")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_a_room_of_the_bridge_imports_only_from_those_before_it(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 2]
+    rooms = {(node.module or node.names[0].name).split(".")[0] for node in imports}
+    assert rooms <= set(ROOMS[: ROOMS.index(path.parent.name)])
+
+
 def test_det_core_never_imports_comfyui():
     for path in (ROOT / "det_core").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (comfy|folder_paths|server)\b", path.read_text(), re.MULTILINE), path

@@ -193,7 +193,7 @@ class Case:
     def model(self, dtype: torch.dtype = torch.float32):
         patcher = build(self.config, self.unet, dtype=dtype)
         if self.correct is not None:
-            from det_pack.nodes._comfy.cogvideox import Variant, correct
+            from det_pack.nodes._comfy.loading.cogvideox import Variant, correct
 
             correct(patcher.model, Variant(**self.correct))
         return patcher

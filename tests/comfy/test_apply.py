@@ -30,7 +30,7 @@ def trained(spec, seed: int = 2):
 @pytest.fixture
 def loaded(pack, tmp_path, request):
     """(family, diffusers model, MODEL, adapter) of one family."""
-    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
 
     family = request.param
     model = transformer(family)
@@ -82,7 +82,7 @@ def x0_of(patcher, family: str, x: torch.Tensor, sigma: torch.Tensor, cond: dict
 @pytest.mark.parametrize("loaded", FAMILIES, indirect=True)
 @pytest.mark.parametrize("batch", [1, 2])
 def test_equals_attach(loaded, batch):
-    from det_pack.nodes._comfy.apply import apply_adapter
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     from det_core.adapter.attach import attach
     from det_core.models.denoiser import DiffusersDenoiser
@@ -118,7 +118,7 @@ def trained_twin(model, adapter):
 
 @pytest.mark.parametrize("loaded", FAMILIES, indirect=True)
 def test_strength_zero_and_no_blocks_are_the_base_bit_for_bit(loaded):
-    from det_pack.nodes._comfy.apply import apply_adapter
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     family, _, patcher, adapter = loaded
     noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
@@ -138,7 +138,8 @@ def test_strength_zero_and_no_blocks_are_the_base_bit_for_bit(loaded):
 
 @pytest.mark.parametrize("loaded", ["wan"], indirect=True)
 def test_branches_stacks_and_collected_clones(loaded):
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     family, _, patcher, a = loaded
     b = as_native(trained(model_spec(patcher), seed=9))
@@ -167,7 +168,7 @@ def test_branches_stacks_and_collected_clones(loaded):
 
 @pytest.mark.parametrize("loaded", ["cogvideox"], indirect=True)
 def test_start_and_end_percent_limit_the_adapter(loaded):
-    from det_pack.nodes._comfy.apply import apply_adapter
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     family, _, patcher, adapter = loaded
     noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
@@ -183,7 +184,7 @@ def test_start_and_end_percent_limit_the_adapter(loaded):
 @pytest.mark.parametrize("loaded", ["wan"], indirect=True)
 def test_combines_with_weight_patches(loaded):
     """A LoRA is a weight patch; order does not matter and nothing remains."""
-    from det_pack.nodes._comfy.apply import apply_adapter
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     family, _, patcher, adapter = loaded
     noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
@@ -213,8 +214,9 @@ def test_combines_with_weight_patches(loaded):
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn"])
 def test_fp8_weights(pack, tmp_path, dtype):
     from checkpoints import save_native
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
-    from det_pack.nodes._comfy.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     save_native("wan", transformer("wan"), tmp_path / "wan.safetensors")
     patcher = load_dit(tmp_path / "wan.safetensors", dtype)
@@ -232,7 +234,7 @@ def test_torch_compile_of_the_base(loaded, backend):
     if backend == "inductor" and not os.environ.get("SLOW_TESTS"):
         pytest.skip("minutes of compiling: set SLOW_TESTS=1 to run it")
     from comfy_api.torch_helpers import set_torch_compile_wrapper
-    from det_pack.nodes._comfy.apply import apply_adapter
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     family, _, patcher, adapter = loaded
     noise = torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(3))
@@ -254,7 +256,8 @@ def test_refusals(pack, tmp_path):
     import comfy.sd
     from checkpoints import save_native
     from det_pack.det_core.adapter.motion_adapter import MotionAdapter
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     wan = load(pack, tmp_path, "wan", transformer("wan"))
     cog = load(pack, tmp_path, "cogvideox", transformer("cogvideox"), "cog")
@@ -271,7 +274,7 @@ def test_refusals(pack, tmp_path):
 
 
 def test_an_image_model_is_refused(pack):
-    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
 
     class Flux(torch.nn.Module):
         def __init__(self):
@@ -287,7 +290,8 @@ def test_an_image_model_is_refused(pack):
 def test_guidance_batches_cond_and_uncond(pack, tmp_path):
     """cfg > 1 puts both conditions into one batch: each half must get its own kernel output."""
     import comfy.sample
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     patcher = load(pack, tmp_path, "cogvideox", transformer("cogvideox"))
     adapter = as_native(trained(model_spec(patcher)))

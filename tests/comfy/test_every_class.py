@@ -106,7 +106,8 @@ def an_adapter(spec, up: float):
 
 def applied(patcher, case) -> str:
     """Zero adapter: the base's very result. Another one: another result."""
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     spec = model_spec(patcher)
     base = sampled(patcher, case)
@@ -157,7 +158,7 @@ def outcome(work) -> tuple[str, object]:
 
 def walked(case, folder, monkeypatch) -> dict[str, str]:
     """What each node made of a case."""
-    from det_pack.nodes._comfy import paths
+    from det_pack.nodes._comfy.loading import paths
 
     monkeypatch.setattr(paths, "state_path", lambda name: folder / f"{name}.state.safetensors")
     with torch.inference_mode():
@@ -190,7 +191,7 @@ HALF = ("Wan 2.2 A14B I2V", "Wan 2.2 TI2V 5B", "HunyuanVideo 1.5 I2V", "LTX-2.3 
 
 @pytest.mark.parametrize("name", HALF)
 def test_in_bfloat16(pack, tmp_path, monkeypatch, name):
-    from det_pack.nodes._comfy import paths
+    from det_pack.nodes._comfy.loading import paths
 
     case = CASES[name]
     monkeypatch.setattr(paths, "state_path", lambda run: tmp_path / f"{run}.state.safetensors")
@@ -206,8 +207,8 @@ def test_in_bfloat16(pack, tmp_path, monkeypatch, name):
 def test_the_stock_loader_finds_every_tensor_of_a_motion_lora(pack, name):
     import comfy.lora
     from det_pack.det_core.lora.lora import LoRA
-    from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.lora import lora_model
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sockets.lora_model import lora_model
 
     patcher = CASES[name].model()
     lora = LoRA(patcher.model.diffusion_model, 4, torch.Generator().manual_seed(0))
@@ -230,8 +231,9 @@ class Recorder(torch.nn.Module):
 @pytest.mark.parametrize("name", [name for name in CASES if "apply" not in REFUSED.get(name, {})])
 def test_kernels_see_the_video_alone_in_order(pack, name):
     """One cell of the latents changed: one token changes, at its place; frames that are no time steps are not seen."""
-    from det_pack.nodes._comfy.apply import APPLY_MODEL, AdapterWrapper, model_spec
-    from det_pack.nodes._comfy.notice import Notice
+    from det_pack.nodes._comfy.display.notice import Notice
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import APPLY_MODEL, AdapterWrapper
 
     case = CASES[name]
     patcher, seen = case.model().clone(), Recorder()
@@ -256,7 +258,7 @@ FRONT = {"Wan Animate": 1, "Wan VACE with a reference": 1}
 @pytest.mark.parametrize("name", ["LTX-Video", "LTX-2", "LTX-2.3"])
 def test_frames_of_a_longer_ltx_clip_stand_where_they_stand_in_it(pack, name):
     from det_pack.det_core.models.families.positions import native_positions
-    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
 
     patcher = CASES[name].model()
     dit, spec, picked = patcher.model.diffusion_model, model_spec(patcher), [0, 2, 7]
@@ -279,7 +281,8 @@ def test_sound_follows_the_motion_unless_it_is_kept_apart(pack):
     """LTX-2: with `v2a_cross_attn` off an adapter leaves the stream of sound as it is, to the bit."""
     import comfy.sample
     from comfy.nested_tensor import NestedTensor
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     case = CASES["LTX-2.3 with sound"]
     patcher = case.model()
@@ -301,8 +304,9 @@ def test_sound_follows_the_motion_unless_it_is_kept_apart(pack):
 def test_a_given_first_frame_is_kept(pack, name):
     """Sampling with an adapter leaves it; training has no error there."""
     import comfy.sample
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
-    from det_pack.nodes._comfy.training import trainable
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
+    from det_pack.nodes._comfy.training.trainable import trainable
 
     case = CASES[name]
     patcher, text, z = case.model(), case.conditioning(), case.latents()

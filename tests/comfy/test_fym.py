@@ -25,7 +25,7 @@ class Both:
     """The same weights as a diffusers model and as a MODEL."""
 
     def __init__(self, pack, folder, case: str):
-        from det_pack.nodes._comfy.apply import model_spec
+        from det_pack.nodes._comfy.loading.model_spec import model_spec
 
         from det_core.models.denoiser import DiffusersDenoiser
 
@@ -42,7 +42,7 @@ class Both:
         return diffusers_cond(self.family, self.cond)
 
     def trainable(self, latents: torch.Tensor, checkpointing: bool = False):
-        from det_pack.nodes._comfy.training import trainable
+        from det_pack.nodes._comfy.training.trainable import trainable
 
         z = self.patcher.model.process_latent_out(latents)
         return trainable(self.patcher, comfy_cond(self.family, self.cond), z, self.spec, 0, checkpointing)
@@ -56,7 +56,7 @@ def both(pack, tmp_path, request) -> Both:
 def heads_of(both: Both):
     """Scores read from the MODEL."""
     from det_pack.det_core.fym.classify import classify_heads
-    from det_pack.nodes._comfy.head_reading import watched_model
+    from det_pack.nodes._comfy.training.head_reading import watched_model
 
     with both.trainable(source(both.family)) as (denoiser, x0):
         return classify_heads(denoiser, x0, {}, seed=3, watch=lambda scores: watched_model(denoiser, scores))
@@ -157,7 +157,7 @@ def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
 
 def test_other_models_are_refused(pack):
     from det_pack.det_core.models.families.positions import native_positions
-    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
     from small_models import CASES
 
     patcher = CASES["MiniMax H3 with sound"].model()
@@ -224,7 +224,7 @@ def test_the_stock_loader_applies_what_we_apply(both):
     """Save LoRA Weights' file and Load LoRA Model: every key matched, the same picture to 1e-4."""
     import comfy.lora
     import comfy.sd
-    from det_pack.nodes._comfy.lora import lora_model
+    from det_pack.nodes._comfy.sockets.lora_model import lora_model
 
     loras = natively_trained(both)[1]
     noise = torch.randn(1, 16, *LATENTS[both.family], generator=torch.Generator().manual_seed(3))

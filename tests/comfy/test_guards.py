@@ -14,7 +14,8 @@ WAN = CASES["Wan 2.1 T2V, Wan 2.2 A14B T2V"]
 
 
 def applied(patcher):
-    from det_pack.nodes._comfy.apply import apply_adapter, model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
 
     return apply_adapter(patcher, an_adapter(model_spec(patcher), 0.5), [0, 1, 2], 1.0)
 
@@ -25,7 +26,9 @@ def test_an_adapter_whose_kernels_are_not_called_says_so(pack, caplog, monkeypat
     called = []
     for block in patcher.model.diffusion_model.blocks:  # a core that computes its blocks in another way
         monkeypatch.setattr(block, "forward", lambda x, *args, **kwargs: x)
-    monkeypatch.setattr("det_pack.nodes._comfy.notice.send_text", lambda text, node: called.append((text, node)))
+    monkeypatch.setattr(
+        "det_pack.nodes._comfy.display.notice.send_text", lambda text, node: called.append((text, node))
+    )
     with caplog.at_level(logging.WARNING), torch.inference_mode():
         sampled(model, WAN)
     assert len(called) == 1, "once, not at every step"
@@ -37,7 +40,7 @@ def test_a_cache_in_place_of_the_model_is_no_fault(pack, monkeypatch):
     import comfy.patcher_extension
 
     said, model = [], applied(WAN.model())
-    monkeypatch.setattr("det_pack.nodes._comfy.notice.send_text", lambda text, node: said.append(text))
+    monkeypatch.setattr("det_pack.nodes._comfy.display.notice.send_text", lambda text, node: said.append(text))
     model.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "cache", lambda executor, x, *args, **kwargs: x
     )
@@ -52,7 +55,7 @@ def test_a_training_without_a_gradient_says_so(pack, tmp_path, monkeypatch):
     patcher = WAN.model()
     for block in patcher.model.diffusion_model.blocks:
         monkeypatch.setattr(block, "forward", lambda x, *args, **kwargs: x)
-    monkeypatch.setattr("det_pack.nodes._comfy.paths.state_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("det_pack.nodes._comfy.loading.paths.state_path", lambda name: tmp_path / name)
     with torch.inference_mode(), pytest.raises(ValueError, match="does not depend on what is to be learned: WanModel"):
         trained(patcher, WAN)
 
@@ -83,10 +86,10 @@ def test_block_by_block_sampling_is_refused(pack):
 )
 def test_samplers_that_ruin_the_embedded_model_are_named(pack, monkeypatch, sampler, scheduler, steps, fits):
     import comfy.sample
-    from det_pack.nodes._comfy.tiny import TinyClip, load_tiny
+    from det_pack.nodes._comfy.loading.embedded import TinyClip, load_tiny
 
     said = []
-    monkeypatch.setattr("det_pack.nodes._comfy.notice.send_text", lambda text, node: said.append(text))
+    monkeypatch.setattr("det_pack.nodes._comfy.display.notice.send_text", lambda text, node: said.append(text))
     with torch.inference_mode():
         model, clip = load_tiny(), TinyClip()
         words, nothing = (
@@ -115,7 +118,7 @@ def test_samplers_that_ruin_the_embedded_model_are_named(pack, monkeypatch, samp
 
 @pytest.mark.parametrize("content, message", [(b"", "dit.safetensors is empty"), (b"x" * 64, "cannot be read")])
 def test_a_damaged_file_is_named(pack, tmp_path, content, message):
-    from det_pack.nodes._comfy.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.dit_loader import load_dit
 
     (tmp_path / "dit.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:

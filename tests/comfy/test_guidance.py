@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(loaded):
 
 @pytest.mark.parametrize("loaded", ["wan"], indirect=True)
 def test_the_core_is_told_of_the_gradients_memory(loaded):
-    from det_pack.nodes._comfy.guidance import KEY, PREPARE
+    from det_pack.nodes._comfy.sampling.guidance import KEY, PREPARE
 
     patcher, cond, source = loaded
     model = guided(patcher, source, cond)
@@ -100,7 +100,7 @@ def test_the_core_is_told_of_the_gradients_memory(loaded):
     reserve(lambda model, shape, *rest: told.append(shape), model, [1, 16, 21, 60, 104])
     share = model.model.memory_required([2 * told[0][0], *told[0][1:]])
     from det_pack.det_core.guidance.sampling import guidance_memory
-    from det_pack.nodes._comfy.apply import model_spec
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
 
     spec = model_spec(patcher)
     needed = guidance_memory(

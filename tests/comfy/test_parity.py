@@ -34,7 +34,7 @@ def comfy_cond(family: str, cond: dict) -> list:
 
 
 def load(pack, tmp_path, family: str, model, name: str = "model", folder: bool = False):
-    from det_pack.nodes._comfy.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.dit_loader import load_dit
 
     if folder:
         save_folder(model, tmp_path / name)
@@ -229,7 +229,7 @@ def test_learned_positions_hold_at_their_size_and_are_refused_at_others(pack, tm
 def test_corrections_are_said_and_not_repeated(pack, tmp_path, caplog):
     import logging
 
-    from det_pack.nodes._comfy.cogvideox import Variant, correct, needs_correction
+    from det_pack.nodes._comfy.loading.cogvideox import Variant, correct, needs_correction
 
     with caplog.at_level(logging.INFO):
         patcher = load(pack, tmp_path, "cogvideox", transformer("cogvideox"))
@@ -249,7 +249,7 @@ def test_deep_copies_are_corrected_too(pack, tmp_path):
 
 
 def test_refusals_name_the_file_and_the_reason(pack, tmp_path):
-    from det_pack.nodes._comfy.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.dit_loader import load_dit
     from safetensors.torch import save_file
 
     save_file({"some.weight": torch.zeros(2)}, tmp_path / "other.safetensors")

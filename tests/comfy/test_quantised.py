@@ -43,8 +43,8 @@ def sample(patcher) -> torch.Tensor:
 
 def train(patcher, checkpointing: bool = True, steps: int = 3):
     from det_pack.det_core.training.loop import TrainConfig, train_motion_adapter
-    from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.training import trainable
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.training.trainable import trainable
 
     with torch.inference_mode():
         spec = model_spec(patcher)
@@ -57,7 +57,7 @@ def train(patcher, checkpointing: bool = True, steps: int = 3):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_layers_gradient_is_that_of_its_dequantised_weight(weights, form):
     from det_pack.det_core.adapter.attach import overridden as overriding
-    from det_pack.nodes._comfy.quantised import differentiable_forwards, quantised_layers
+    from det_pack.nodes._comfy.gradients.quantised import differentiable_forwards, quantised_layers
 
     dit = model(weights, form).model.diffusion_model.float()
     layers = quantised_layers(dit)
@@ -114,8 +114,8 @@ def test_bases_with_sound(pack, tmp_path, monkeypatch, name, form):
     """Two trainings, unload, sample, with the nodes themselves."""
     import comfy.model_management as mm
     import test_every_class as nodes
-    from det_pack.nodes._comfy import paths
-    from det_pack.nodes._comfy.quantised import quantised_layers
+    from det_pack.nodes._comfy.gradients.quantised import quantised_layers
+    from det_pack.nodes._comfy.loading import paths
     from small_models import CASES
 
     case = CASES[name]

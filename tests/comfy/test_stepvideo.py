@@ -46,7 +46,7 @@ def model(module):
 def built(module, **options):
     with torch.inference_mode(False):
         state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
-        return comfy("_comfy.stepvideo").build(state, options)
+        return comfy("_comfy.loading.stepvideo").build(state, options)
 
 
 def prompts(small) -> tuple[list, list]:
@@ -122,7 +122,7 @@ class TestModel:
 
     def test_new_adapter_is_a_bit_exact_no_op_and_the_base_stays(self, model, small):
         motion = importlib.import_module("det_pack.det_core.adapter.motion_adapter")
-        apply = comfy("_comfy.apply")
+        apply = comfy("_comfy.sampling.adapter_wrapper")
         spec = apply.model_spec(model)
         base = sampled(model, small, steps=2)
         adapter = motion.MotionAdapter.create(spec, mid_dim=8, kernel_size=5)
@@ -133,7 +133,7 @@ class TestModel:
         assert torch.equal(sampled(model, small, steps=2), base)
 
     def test_training_reaches_every_block(self, model, small):
-        spec = comfy("_comfy.apply").model_spec(model)
+        spec = comfy("_comfy.loading.model_spec").model_spec(model)
         motion = importlib.import_module("det_pack.det_core.adapter.motion_adapter")
         adapter = motion.MotionAdapter.create(spec, mid_dim=8, kernel_size=5)
         for kernel in adapter.blocks.values():
@@ -141,7 +141,9 @@ class TestModel:
         latents, t = small.noise(5, 1, 4, 3, 2, 4), torch.tensor([400.0])
         gradients = []
         for checkpointing in (False, True):
-            with comfy("_comfy.training").trainable(model, prompts(small)[0], latents, spec, 0, checkpointing) as (
+            with comfy("_comfy.training.trainable").trainable(
+                model, prompts(small)[0], latents, spec, 0, checkpointing
+            ) as (
                 denoiser,
                 x0,
             ):
@@ -153,7 +155,7 @@ class TestModel:
 
     @torch.no_grad()
     def test_heads_are_classified_and_both_loras_learn(self, model, small, tmp_path, monkeypatch):
-        from det_pack.nodes._comfy import paths
+        from det_pack.nodes._comfy.loading import paths
 
         monkeypatch.setattr(paths, "state_path", lambda name: tmp_path / f"{name}.state.safetensors")
         latents = {"samples": small.noise(43, 1, 4, 6, 2, 4)}
@@ -168,7 +170,7 @@ class TestModel:
             assert ups and max(up.abs().max() for up in ups) > 0
 
     def test_chosen_frames_stand_where_they_do_in_the_whole(self, model, module, small):
-        spec = comfy("_comfy.apply").model_spec(model)
+        spec = comfy("_comfy.loading.model_spec").model_spec(model)
         x, t, llm, clip, _ = small.transformer_inputs()
         positions = importlib.import_module("det_pack.det_core.models.families.positions")
         with positions.native_positions(model.model.diffusion_model, spec, [0.0, 2.0, 5.0]) as options:
@@ -182,7 +184,7 @@ class TestLoading:
         import stepvideo_folder
         from safetensors.torch import save_file
 
-        load_dit = comfy("_comfy.dit_loader").load_dit
+        load_dit = comfy("_comfy.loading.dit_loader").load_dit
         save_file(stepvideo_folder.transformer().state_dict(), tmp_path / "one.safetensors")
         models = [load_dit(folder / "transformer"), load_dit(tmp_path / "one.safetensors")]
         states = [m.model.diffusion_model.state_dict() for m in models]
@@ -195,13 +197,13 @@ class TestLoading:
         state = {**small.transformer().state_dict(), "pos_embed.proj.weight": torch.zeros(48, 8, 1, 1)}
         save_file(state, tmp_path / "ti2v.safetensors")
         with pytest.raises(ValueError, match="ti2v.safetensors: these weights are of Step-Video-TI2V"):
-            comfy("_comfy.dit_loader").load_dit(tmp_path / "ti2v.safetensors")
+            comfy("_comfy.loading.dit_loader").load_dit(tmp_path / "ti2v.safetensors")
 
 
 class TestVAE:
     @pytest.fixture(scope="class")
     def vae(self, folder):
-        return comfy("_comfy.stepvideo_vae").load_vae(folder / "vae" / "vae_v2.safetensors")
+        return comfy("_comfy.loading.stepvideo_vae").load_vae(folder / "vae" / "vae_v2.safetensors")
 
     def test_the_stock_nodes_code_a_video(self, vae, small):
         import stepvideo_folder
@@ -227,14 +229,14 @@ class TestVAE:
 
         save_file({"decoder.conv_in.weight": torch.zeros(1)}, tmp_path / "vae.safetensors")
         with pytest.raises(ValueError, match="vae.safetensors: this is not version 2"):
-            comfy("_comfy.stepvideo_vae").load_vae(tmp_path / "vae.safetensors")
+            comfy("_comfy.loading.stepvideo_vae").load_vae(tmp_path / "vae.safetensors")
 
 
 class TestText:
     @pytest.fixture(scope="class")
     def clip(self, folder):
         files = importlib.import_module("det_pack.det_core.models.stepvideo.files")
-        return comfy("_comfy.stepvideo_text").load_text_encoders(files.TextFiles.of(folder))
+        return comfy("_comfy.loading.stepvideo_text").load_text_encoders(files.TextFiles.of(folder))
 
     def test_states_are_those_of_det_core(self, clip, folder):
         import stepvideo_folder
@@ -291,7 +293,7 @@ class TestText:
             files.TextFiles.of(tmp_path)
 
     def test_a_conditioning_survives_its_file(self, clip, tmp_path):
-        room = comfy("_comfy.conditioning_file")
+        room = comfy("_comfy.loading.conditioning_file")
         conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red panda"))
         room.save_conditioning(tmp_path / "one.safetensors", conditioning)
         (cond, options), *_ = room.load_conditioning(tmp_path / "one.safetensors")
@@ -304,9 +306,9 @@ class TestText:
 
         save_file({"0.cond": torch.zeros(1)}, tmp_path / "other.safetensors")
         with pytest.raises(ValueError, match="other.safetensors is no saved conditioning"):
-            comfy("_comfy.conditioning_file").load_conditioning(tmp_path / "other.safetensors")
+            comfy("_comfy.loading.conditioning_file").load_conditioning(tmp_path / "other.safetensors")
         with pytest.raises(ValueError, match="holds control .* save it before"):
-            comfy("_comfy.conditioning_file").save_conditioning(
+            comfy("_comfy.loading.conditioning_file").save_conditioning(
                 tmp_path / "x.safetensors", [[torch.zeros(1), {"control": object()}]]
             )
 

@@ -30,8 +30,8 @@ def trained(
     """The result of a short training through ComfyUI's model."""
     from det_pack.det_core.tracking import tracks as pack_tracks
     from det_pack.det_core.training.loop import TrainConfig, train_motion_adapter
-    from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.training import trainable
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.training.trainable import trainable
 
     spec = model_spec(patcher)
     config = TrainConfig.for_spec(spec, steps=steps, lr=1e-2, seed=3, mid_dim=8, kernel_size=3, warmup=0, **settings)
@@ -72,7 +72,7 @@ def test_weights_of_the_stock_loader_in_inference_mode(pack, tmp_path, family):
     save_native(family, transformer(family), tmp_path / "stock.safetensors")
     with torch.inference_mode():
         if family == "cogvideox":
-            from det_pack.nodes._comfy.dit_loader import load_dit
+            from det_pack.nodes._comfy.loading.dit_loader import load_dit
 
             patcher = load_dit(tmp_path / "stock.safetensors")
         else:
@@ -137,7 +137,7 @@ def test_cancel_leaves_nothing_behind(pack, tmp_path, family, where):
 
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])
 def test_trains_through_fp8(pack, tmp_path, dtype):
-    from det_pack.nodes._comfy.dit_loader import load_dit
+    from det_pack.nodes._comfy.loading.dit_loader import load_dit
 
     save_native("wan", transformer("wan"), tmp_path / "wan.safetensors")
     exact = trained("wan", load_dit(tmp_path / "wan.safetensors"))
@@ -147,7 +147,7 @@ def test_trains_through_fp8(pack, tmp_path, dtype):
 
 
 def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
-    from det_pack.nodes._comfy.preview import Sampler
+    from det_pack.nodes._comfy.training.sampler import Sampler
 
     class Vae:
         def decode(self, latents):
@@ -170,7 +170,7 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
             )
             sheets.append(sampler.sheet(run.adapter, "after step 2"))
 
-    import det_pack.nodes._comfy.training as training
+    import det_pack.nodes._comfy.training.trainable as training
 
     original = training.ComfyDenoiser
 
@@ -190,8 +190,8 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
 
 def test_memory_is_asked_before_the_first_step(pack, tmp_path):
     import comfy.model_management as mm
-    from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.memory import check_fits
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.training.memory_check import check_fits
 
     patcher = load(pack, tmp_path, "wan", transformer("wan"))
     spec = model_spec(patcher)
@@ -204,8 +204,8 @@ def test_memory_is_asked_before_the_first_step(pack, tmp_path):
 
 
 def test_inputs_that_do_not_fit_are_refused(pack, tmp_path):
-    from det_pack.nodes._comfy.apply import model_spec
-    from det_pack.nodes._comfy.sockets import check_track_length, tracks_of, video_latents
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sockets.checked import check_track_length, tracks_of, video_latents
 
     spec = model_spec(load(pack, tmp_path, "cogvideox", transformer("cogvideox")))
     good = torch.zeros(1, 16, 3, 8, 8)

@@ -1,0 +1,1 @@
+"""What is seen on a node while it works: words, progress, pictures."""

@@ -1,0 +1,1 @@
+"""A gradient through ComfyUI's models: weights, blocks and quantised layers made fit for a backward."""

@@ -1,0 +1,1 @@
+"""From files to MODEL, CLIP, VAE and CONDITIONING; which files there are, and which models motion is learned on."""

@@ -1,0 +1,162 @@
+"""Where files are: the det_adapters folder, the DiTs that can be loaded, and names that cannot leave their folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import folder_paths
+
+from ....det_core.files import check_name, is_hidden
+
+ADAPTERS = "det_adapters"
+CONDITIONINGS = "det_conditionings"
+LORAS = "loras"
+STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
+DIFFUSERS_PREFIX = "diffusers/"
+
+
+def register_folders() -> None:
+    """Make our folders of models known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
+    for key in (ADAPTERS, CONDITIONINGS):
+        default = os.path.join(folder_paths.models_dir, key)
+        folder_paths.add_model_folder_path(key, default, is_default=True)
+        paths, _ = folder_paths.folder_names_and_paths[key]
+        folder_paths.folder_names_and_paths[key] = (paths, {".safetensors"})
+        os.makedirs(default, exist_ok=True)
+
+
+def adapter_names() -> list[str]:
+    """The adapters that the loader offers, newest files included."""
+    folder_paths.filename_list_cache.pop(ADAPTERS, None)
+    listed = folder_paths.get_filename_list(ADAPTERS)
+    return [name for name in listed if not name.endswith(STATE_SUFFIX) and not is_hidden(name)]
+
+
+def adapter_path(name: str) -> Path:
+    """The file of an adapter that the loader offered. Raises ValueError for anything else."""
+    if name not in adapter_names():
+        raise ValueError(
+            f"there is no adapter {name!r} in models/{ADAPTERS}: press R to refresh the list, or save one with "
+            "Save Motion Adapter"
+        )
+    return Path(folder_paths.get_full_path_or_raise(ADAPTERS, name))
+
+
+def safe_name(name: str, kind: str = ADAPTERS) -> str:
+    """`name` if a file of models/`kind` can be called that; otherwise ValueError, see `check_name`."""
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{error} of models/{kind}") from None
+
+
+def name_is_safe(name: str, kind: str = ADAPTERS) -> bool | str:
+    """True, or what is wrong with `name`: the answer of a node's `validate_inputs`."""
+    try:
+        safe_name(name, kind)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def folder_of(kind: str) -> Path:
+    """Where new files of a kind (`ADAPTERS`, `LORAS`) are written."""
+    return Path(folder_paths.get_folder_paths(kind)[0])
+
+
+def new_path(kind: str, name: str, *, overwrite: bool) -> Path:
+    """Where a file called `name` goes; without `overwrite` a number is added to a name that is taken."""
+    folder, clean = folder_of(kind), safe_name(name, kind)
+    path, number = folder / f"{clean}.safetensors", 2
+    while path.exists() and not overwrite:
+        path = folder / f"{clean}-{number}.safetensors"
+        number += 1
+    return path
+
+
+def shown_name(kind: str, path: Path) -> str:
+    """The name of a file as the loaders list it."""
+    return path.relative_to(folder_of(kind)).as_posix()
+
+
+def state_path(stem: str) -> Path:
+    """Where a training state lies. `stem`: a `safe_name` of a run and what is added to it."""
+    return folder_of(ADAPTERS) / f"{stem}{STATE_SUFFIX}"
+
+
+def conditioning_names() -> list[str]:
+    """The encoded prompts that the loader offers, newest files included."""
+    folder_paths.filename_list_cache.pop(CONDITIONINGS, None)
+    return [name for name in folder_paths.get_filename_list(CONDITIONINGS) if not is_hidden(name)]
+
+
+def conditioning_path(name: str) -> Path:
+    """The file of an encoded prompt that the loader offered. Raises: ValueError for anything else."""
+    if name not in conditioning_names():
+        raise ValueError(f"there is no conditioning {name!r} in models/{CONDITIONINGS}: press R to refresh the list")
+    return Path(folder_paths.get_full_path_or_raise(CONDITIONINGS, name))
+
+
+def dit_names() -> list[str]:
+    """Files of models/diffusion_models, then `diffusers/<folder>` for every transformer under models/diffusers."""
+    return [*folder_paths.get_filename_list("diffusion_models"), *sorted(_diffusers_folders())]
+
+
+def dit_path(name: str) -> Path:
+    """The file or the transformer's folder behind a name of `dit_names`."""
+    if name in folder_paths.get_filename_list("diffusion_models"):
+        return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
+    folders = _diffusers_folders()
+    if name not in folders:
+        raise ValueError(f"there is no model {name!r}: press R to refresh the list")
+    return folders[name]
+
+
+def _diffusers_folders() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for search in folder_paths.get_folder_paths("diffusers"):
+        for root, folders, files in os.walk(search, followlinks=True):
+            if "config.json" not in files:
+                continue
+            folders.clear()
+            path = Path(root)
+            if any(kind in _class_name(path / "config.json") for kind in ("Transformer3DModel", "StepVideoModel")):
+                shown = path.parent if path.name == "transformer" else path
+                found.setdefault(DIFFUSERS_PREFIX + shown.relative_to(search).as_posix(), path)
+    return found
+
+
+def stepvideo_folders() -> dict[str, Path]:
+    """Published folders of Step-Video-T2V under models/diffusers and models/text_encoders that hold text encoders."""
+    found: dict[str, Path] = {}
+    for search in [p for key in ("diffusers", "text_encoders") for p in folder_paths.get_folder_paths(key)]:
+        for path in sorted(Path(search).glob("*/step_llm")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def stepvideo_vaes() -> dict[str, Path]:
+    """Files of models/vae, then the VAE in every published folder of Step-Video-T2V under models/diffusers."""
+    found = {
+        name: Path(folder_paths.get_full_path_or_raise("vae", name)) for name in folder_paths.get_filename_list("vae")
+    }
+    for search in folder_paths.get_folder_paths("diffusers"):
+        for path in sorted(Path(search).glob("*/vae/vae*.safetensors")):
+            found.setdefault(DIFFUSERS_PREFIX + path.relative_to(search).as_posix(), path)
+    return found
+
+
+def chosen(found: dict[str, Path], name: str) -> Path:
+    """The path behind a name that a loader offered. Raises: ValueError for anything else."""
+    if name not in found:
+        raise ValueError(f"there is no {name!r}: press R to refresh the list")
+    return found[name]
+
+
+def _class_name(config: Path) -> str:
+    try:
+        return str(json.loads(config.read_text(encoding="utf-8")).get("_class_name", ""))
+    except (OSError, ValueError):
+        return ""

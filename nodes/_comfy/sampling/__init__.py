@@ -1,0 +1,1 @@
+"""What acts while a MODEL samples: the motion adapter, and guidance without one."""

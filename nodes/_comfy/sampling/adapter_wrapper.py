@@ -1,0 +1,106 @@
+"""Put a motion adapter on a MODEL: an APPLY_MODEL wrapper that taps the DiT for the length of one call.
+
+Nothing of the base model is changed between calls, so branches of one graph can carry different adapters, adapters
+stack, and the base stays bit-identical. The adapter's weights are a model of their own, moved and freed by ComfyUI.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.patcher_extension
+import torch
+from torch import nn
+
+from ....det_core.adapter.attach import tapped
+from ....det_core.adapter.motion_adapter import MotionAdapter
+from ....det_core.models.families import DiTSpec, unwrapped
+from ..display.notice import Notice
+from ..loading.model_spec import model_spec
+from .call import Grid, video_tokens
+
+KEY = "det_adapter"
+APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+
+
+def apply_adapter(
+    patcher,
+    adapter: MotionAdapter,
+    keep: list[int],
+    strength: float,
+    start_percent: float = 0.0,
+    end_percent: float = 1.0,
+):
+    """A clone of the MODEL with `adapter` acting in the blocks `keep`, from one share of the sampling to another."""
+    spec = model_spec(patcher)
+    kernels = adapter.kernels_for(spec, keep)
+    clone = patcher.clone()
+    if not kernels or strength == 0 or start_percent >= end_percent:
+        return clone
+    weights = comfy.model_patcher.CoreModelPatcher(
+        nn.ModuleList(kernels.values()),
+        load_device=patcher.load_device,
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+    key = f"{KEY}:{uuid.uuid4()}"  # a key of its own: the same adapter may be applied twice
+    clone.set_additional_models(key, [weights])
+    wrapper = AdapterWrapper(spec, kernels, strength, start_percent, end_percent, Notice.of_this_node())
+    clone.add_wrapper_with_key(APPLY_MODEL, key, wrapper)
+    return clone
+
+
+def has_adapter(patcher) -> bool:
+    """Whether a motion adapter is applied to this MODEL."""
+    return any(str(key).startswith(KEY) for key in patcher.wrappers.get(APPLY_MODEL, {}))
+
+
+class AdapterWrapper:
+    """Called around every evaluation of the model; where the video's tokens are is read from each call."""
+
+    def __init__(
+        self, spec: DiTSpec, kernels: dict[int, nn.Module], strength: float, start: float, end: float, notice: Notice
+    ):
+        self.spec, self.kernels, self.strength = spec, kernels, strength
+        self.start, self.end, self.notice = start, end, notice
+
+    def __call__(self, executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
+        model = executor.class_obj
+        if not self._active(model.model_sampling, t):
+            return executor(x, t, *args, **kwargs)
+        # The rest of apply_model's arguments: c_concat, c_crossattn, control, transformer_options.
+        options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
+        video, calls = video_tokens(model, self.spec, x, kwargs, options), Counted()
+        dit = unwrapped(model.diffusion_model)
+        with tapped(dit, video.spec, self.kernels, partial(calls, video.grid), self.strength):
+            result = executor(x, t, *args, **kwargs)
+        if not calls.count and not _may_skip_blocks(options):
+            self.notice.say(
+                f"the motion adapter did nothing: {type(model).__name__} was evaluated without a call of "
+                f"{self.spec.taps[0].input}, where it acts. The picture is that of the model alone."
+            )
+        return result
+
+    def _active(self, sampling, t: torch.Tensor) -> bool:
+        sigma = t.flatten()[0].item()
+        return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
+
+
+class Counted:
+    """Gives the grid of a call in progress and counts how often a kernel asked for it."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, grid: Grid) -> Grid:
+        self.count += 1
+        return grid
+
+
+def _may_skip_blocks(options: dict) -> bool:
+    """Whether something around the model itself may answer in its place, as EasyCache and other caches do."""
+    return bool(options.get("wrappers", {}).get(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL))

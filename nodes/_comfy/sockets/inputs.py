@@ -1,0 +1,93 @@
+"""Inputs that more than one node has, made once; what differs between the nodes are the arguments."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+RESUME = ("auto", "start anew", "must resume")  # a saved run, which `training.runs` looks for
+
+
+def source_inputs(model: str = "The base model, from Load DiT (DeT) or Load Diffusion Model; LoRAs may be on it."):
+    """What is learned from: model, latents, caption."""
+    return [
+        io.Model.Input("model", tooltip=model),
+        io.Latent.Input("latents", tooltip="The source video, encoded with the base model's VAE. One video."),
+        io.Conditioning.Input(
+            "caption",
+            tooltip="The encoded caption of the source. Name what is seen (subject, place), not how it moves.",
+        ),
+    ]
+
+
+def seed_input(name: str, what: str):
+    return io.Int.Input(name, default=0, min=0, max=2**31 - 1, tooltip=f"The same seed gives the same {what}.")
+
+
+def learning_rate_input(stages: str, own: str):
+    return io.Float.Input(
+        "learning_rate",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=1e-6,
+        round=1e-8,
+        tooltip=f"Step size of AdamW{stages}. 0 takes the model's own ({own}).",
+    )
+
+
+def run_inputs(result: str, run_name: str, *, sampled: str = "Steps", cost: str = "about as much as 10 steps"):
+    """How a training is kept and shown: train_seed, run_name, resume, gradient_checkpointing, preview_every."""
+    return [
+        seed_input("train_seed", result),
+        io.String.Input(
+            "run_name",
+            default=run_name,
+            tooltip=(
+                "Names the saved states of this training, files of models/det_adapters that begin with it and end in "
+                ".state.safetensors: one for each source and choice of settings, written every 50 steps and on Cancel."
+            ),
+        ),
+        io.Combo.Input(
+            "resume",
+            options=list(RESUME),
+            default="auto",
+            tooltip=(
+                "auto: what was trained under this name from the same source with the same settings is loaded, what "
+                "was interrupted goes on, everything else is trained. start anew: train in any case. must resume: go "
+                "on, or stop with an error."
+            ),
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=True,
+            tooltip=(
+                "Compute each block twice instead of keeping its inside: far less VRAM, about a third slower. The "
+                "result is the same."
+            ),
+        ),
+        io.Int.Input(
+            "preview_every",
+            default=100,
+            min=0,
+            max=100000,
+            tooltip=(
+                f"{sampled} between two samples in the preview, when vae and preview_prompt are connected. One costs "
+                f"{cost}. 0: none. Nothing of the preview changes what is learned."
+            ),
+        ),
+    ]
+
+
+def preview_inputs(vae: str = "Decodes the samples of the preview."):
+    """What a sample is made of while training: vae, preview_prompt, preview_negative."""
+    return [
+        io.Vae.Input("vae", optional=True, tooltip=vae),
+        io.Conditioning.Input(
+            "preview_prompt", optional=True, tooltip="Prompt of the samples: a new subject shows what transfers."
+        ),
+        io.Conditioning.Input(
+            "preview_negative",
+            optional=True,
+            tooltip="Negative prompt of the samples; without it they have no guidance.",
+        ),
+    ]

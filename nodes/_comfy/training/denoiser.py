@@ -1,0 +1,157 @@
+"""A ComfyUI MODEL as the denoiser that det_core trains an adapter through.
+
+Convention: latents are in the model's own space (after `process_latent_in`); `t` is (B,), from 0 (clean) to 1000
+    (noise) as in det_core. The conditioning is bound at construction; the one that the trainer passes is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import comfy.model_patcher
+import comfy.samplers
+import torch
+from torch import nn
+
+from ....det_core.adapter.attach import tapped
+from ....det_core.models.families import DiTSpec, unwrapped
+from ....det_core.models.families.positions import Positions, native_positions
+from ..sampling.call import stream_shapes, video_tokens
+from .conditions import Conditions
+
+
+class ComfyDenoiser:
+    """det_core's Denoiser over a loaded comfy BaseModel."""
+
+    def __init__(self, patcher, model, spec: DiTSpec, conditions: Conditions, model_options: dict):
+        """conditions: what the caption says of the clip; model_options: those of the sampling."""
+        self.patcher, self.model = patcher, model
+        self.transformer: nn.Module = unwrapped(model.diffusion_model)
+        self.device = patcher.load_device
+        self.conditions, self._options = conditions, model_options
+        self._times: Positions = None
+        self._extra: dict = {}
+        self._grid: tuple[int, int, int] | None = None
+        self._installed: list[_Installed] = []
+        call = self._call(conditions.x0, torch.ones(1, device=self.device), None)
+        self.spec = video_tokens(model, spec, conditions.x0, *call).spec
+
+    # t in det_core's units <-> sigma in the model's
+    def _sigma(self, t: torch.Tensor) -> torch.Tensor:
+        if self.spec.prediction == "v":
+            return self.model.model_sampling.sigmas.to(self.device)[t.long().cpu()]
+        return t.to(self.device, torch.float32) / 1000
+
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x_t as ComfyUI's samplers hold it; for v-prediction the model itself scales it to unit variance."""
+        return self.model.model_sampling.noise_scaling(self._sigma(t), noise, x0, False)
+
+    def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: dict) -> torch.Tensor:
+        sigma = self._sigma(t)
+        frames = self.conditions.frames(x_t, self._times)
+        x_t = self.conditions.seen(x_t, sigma, frames)
+        arguments, options = self._call(x_t, sigma, frames)
+        self._grid = video_tokens(self.model, self.spec, x_t, arguments, options).grid
+        packed = x_t.reshape(len(x_t), 1, -1) if len(arguments.get("latent_shapes") or ()) > 1 else x_t
+        x0 = self.model.apply_model(packed, sigma, transformer_options=options, **arguments).float()
+        return self.conditions.made(x0.reshape(x_t.shape), frames)
+
+    def _call(self, x_t: torch.Tensor, sigma: torch.Tensor, frames: list[int] | None) -> tuple[dict, dict]:
+        """Keyword arguments and `transformer_options` of a call of the model, as a sampler makes them."""
+        part = comfy.samplers.get_area_and_mult(self.conditions.of(frames), x_t, sigma)
+        options = comfy.model_patcher.create_model_options_clone(self._options)["transformer_options"]
+        to_clean = torch.cat([sigma[:1], sigma.new_zeros(1)])  # some models read the next sigma, too: straight to x0
+        options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=to_clean)
+        arguments = comfy.samplers.cond_cat([part.conditioning])
+        if "latent_shapes" in arguments:
+            arguments["latent_shapes"] = stream_shapes(self.model, x_t.shape)
+        return arguments, options
+
+    def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
+        """1 / sigma^2 for flow, (1 + sigma^2) / sigma^2 for v-prediction: the error of x0 becomes the velocity's."""
+        square = self._sigma(t).square()
+        return 1 / square + 1 if self.spec.prediction == "v" else 1 / square
+
+    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
+        t = 1000 * torch.rand(count, generator=generator) ** power
+        return (t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)).to(self.device)
+
+    def tracked(self, t: torch.Tensor) -> torch.Tensor:
+        return t <= self.spec.track_limit
+
+    @contextmanager
+    def at_positions(
+        self, times: Positions = None, rows: Positions = None, columns: Positions = None
+    ) -> Iterator[None]:
+        """Inside, latent frames, rows and columns of cells stand at these positions of the whole clip."""
+        earlier, self._times = self._times, times
+        try:
+            with native_positions(self.transformer, self.spec, times, rows, columns) as options:
+                with self.options(**options):
+                    yield
+        finally:
+            self._times = earlier
+
+    @contextmanager
+    def options(self, **extra) -> Iterator[None]:
+        """Inside, every call of the model has these entries more in its `transformer_options`."""
+        earlier, self._extra = self._extra, {**self._extra, **extra}
+        try:
+            yield
+        finally:
+            self._extra = earlier
+
+    @property
+    def attention_override(self) -> Callable | None:
+        """What the MODEL itself replaces ComfyUI's attention with, if anything."""
+        return self._options.get("transformer_options", {}).get("optimized_attention_override")
+
+    @contextmanager
+    def attached(self, adapter: nn.Module) -> Iterator[None]:
+        """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward.
+
+        An adapter without blocks (a LoRA) installs itself. Adapters may be nested.
+        """
+
+        def install() -> AbstractContextManager:
+            if not hasattr(adapter, "blocks"):
+                return adapter.attached_to(self.transformer)
+            return tapped(self.transformer, self.spec, adapter.blocks, lambda: self._grid)
+
+        entry = _Installed(install)
+        self._installed.append(entry)
+        try:
+            yield
+        finally:
+            self._installed.remove(entry)
+            entry.leave()
+
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """The bare model for a moment, between two steps: to sample with it as an artist would."""
+        for entry in reversed(self._installed):
+            entry.leave()
+        try:
+            yield
+        finally:
+            for entry in self._installed:
+                entry.enter()
+
+
+class _Installed:
+    """An adapter in the model, which can be taken out and put in again."""
+
+    def __init__(self, install: Callable[[], AbstractContextManager]):
+        self._install = install
+        self._live: AbstractContextManager | None = None
+        self.enter()
+
+    def enter(self) -> None:
+        self._live = self._install()
+        self._live.__enter__()
+
+    def leave(self) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.__exit__(None, None, None)

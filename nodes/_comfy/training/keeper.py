@@ -1,0 +1,35 @@
+"""What a training node does after every step: show it, sample now and then, and keep the last step on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ....det_core.training.run import TrainingRun
+from ....det_core.training.saved import Saving
+from ..display.preview import TrainingView
+from .sampler import Sampler
+
+SAVE_EVERY = 50  # steps between two writes of the training state
+GO_ON = "Run goes on from here (with resume auto)"
+
+
+class Keeper(Saving):
+    """A `Saving` that shows the steps on the node, samples now and then, and says there what a stop has kept."""
+
+    def __init__(
+        self, state_file: Path, view: TrainingView, sampler: Sampler | None, sample_every: int, *, offset: int = 0
+    ):
+        """offset: steps of earlier trainings that the same view has shown."""
+        super().__init__(state_file, SAVE_EVERY, on_step=self._show, go_on=GO_ON)
+        self.view, self.offset = view, offset
+        self.sampler, self.sample_every = sampler, sample_every
+
+    def __exit__(self, kind, error, trace) -> None:
+        super().__exit__(kind, error, trace)
+        if kind is not None and self.kept is not None:
+            self.view.say(f"stopped at step {self.offset + self.kept} of {self.view.total}, kept; {GO_ON}")
+
+    def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
+        if self.sampler is not None and run.step % self.sample_every == 0:
+            self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
+        self.view.update(self.offset + run.step, run.losses)

@@ -1,0 +1,122 @@
+"""A MODEL made ready to train an adapter through, and put back as it was whatever happens.
+
+ComfyUI runs nodes in inference mode and hands out weights that autograd refuses; some of its models also work in
+place or with fused kernels that have no gradient. What is needed against that is in `gradients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from torch import nn
+
+from ....det_core.models.families import DiTSpec
+from ....det_core.models.overriding import overridden
+from ..gradients.blocks import block_forward, copied
+from ..gradients.quantised import differentiable_forwards
+from ..gradients.weights import load_for_autograd, own_patcher
+from ..sampling.call import stream_shapes
+from .conditions import Conditions, check_conditioning, check_single_frames
+from .denoiser import ComfyDenoiser
+
+BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
+INJECTORS = ("audio_injector", "music_injector")
+
+
+@contextmanager
+def trainable(
+    model,
+    positive: list,
+    latents: torch.Tensor,
+    spec: DiTSpec,
+    memory: int,
+    checkpointing: bool,
+    *,
+    mask: torch.Tensor | None = None,
+    single_frames: bool = False,
+) -> Iterator[tuple[ComfyDenoiser, torch.Tensor]]:
+    """Inside: autograd works, other models are out of VRAM, the MODEL is loaded. Gives (denoiser, latents in model
+    space).
+
+    Args:
+        model:    the MODEL; not changed. positive: CONDITIONING of the caption. latents: (1, C, T, H, W) as the VAE
+        gave.
+        memory:   bytes that a training step needs beside the weights; ComfyUI keeps them free.
+        checkpointing: compute each block again during backward instead of keeping what is inside.
+        mask: the LATENT's noise mask; where it is 0 the source is given and not learned.
+        single_frames: frames on their own will be looked at, too.
+    Raises: ValueError if the conditioning does not fit the source or the model.
+    """
+    check_conditioning(model.model, positive[0][1], latents.shape[2], mask is not None)
+    with torch.inference_mode():  # the mode in which they were loaded
+        mm.unload_all_models()  # VAE and text encoder of earlier nodes
+    mm.soft_empty_cache()
+    with torch.inference_mode(False), ExitStack() as stack:
+        patcher = own_patcher(model)
+        stack.callback(lambda: patcher.detach(unpatch_all=False))
+        z = latents.clone()
+        conds = {"positive": copied(comfy.sampler_helpers.convert_cond(positive))}
+        options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
+        comfy.sampler_helpers.prepare_model_patcher(patcher, conds, options)
+        extra, extra_memory = comfy.sampler_helpers.get_additional_models(conds, patcher.model_dtype())
+        extra += patcher.get_nested_additional_models()
+        stack.callback(lambda: comfy.sampler_helpers.cleanup_models(conds, extra))
+        load_for_autograd([patcher, *extra], memory + extra_memory)
+        real = patcher.model
+        stack.callback(patcher.cleanup)
+        patcher.pre_run()
+        x0 = real.process_latent_in(z.to(patcher.load_device, torch.float32))
+        conditions = _conditions(real, conds, x0, mask)
+        options["transformer_options"] = {**patcher.apply_hooks(hooks=None), **options["transformer_options"]}
+        denoiser, dit = ComfyDenoiser(patcher, real, spec, conditions, options), real.diffusion_model
+        if single_frames:
+            check_single_frames(denoiser)
+        stack.enter_context(overridden(differentiable_forwards(dit)))
+        stack.enter_context(overridden(_block_overrides(dit, spec, checkpointing)))
+        stack.enter_context(overridden(_injector_overrides(dit)))
+        stack.callback(setattr, mm, "in_training", mm.in_training)
+        mm.in_training = True
+        yield denoiser, x0
+
+
+def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | None) -> Conditions:
+    """The caption's conditions of the clip `x0`; what the latents' noise mask, or the picture of image-to-video, gives
+    of it is not learned."""
+    mask, blend = None, noise_mask is not None
+    if blend:
+        mask = comfy.sampler_helpers.prepare_mask(copied(noise_mask), x0.shape, x0.device)[:, :1]
+    elif (known := conds["positive"][0].get("concat_mask")) is not None and known.ndim == 5:
+        frames = (known > 0.5).float().amax(dim=(1, 3, 4)).reshape(1, 1, -1, 1, 1)  # 0: the whole frame is given
+        mask = frames.to(x0).expand(1, 1, *x0.shape[2:])
+    # Nothing of the source may reach the model as a picture that the conditioning does not hold.
+    conds = comfy.samplers.process_conds(
+        real,
+        x0,
+        conds,
+        x0.device,
+        latent_image=torch.zeros_like(x0),
+        denoise_mask=mask if blend else None,
+        seed=0,
+        latent_shapes=stream_shapes(real, x0.shape),
+    )
+    return Conditions(real, conds["positive"][0], x0, mask, blend)
+
+
+def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list[tuple[nn.Module, Callable]]:
+    in_place = spec.family.in_place
+    if not (in_place or checkpointing):
+        return []
+    blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())]
+    return [(block, block_forward(block.forward, in_place, checkpointing)) for block in blocks]
+
+
+def _injector_overrides(dit: nn.Module) -> list[tuple[nn.Module, Callable]]:
+    """Wan with sound (S2V, WanDancer): between its blocks sound is added to the token stream in place."""
+    injectors = [part for name in INJECTORS if (part := getattr(dit, name, None)) is not None]
+    return [(part, block_forward(part.forward, True, False)) for part in injectors]
