@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from .media.card import card
 from .media.masks import read_mask
 from .media.video import VideoFile, choose_frames
 from .models.base_model import EMBEDDED
@@ -18,6 +19,7 @@ from .models.embedded.base_model import sprite_tracks
 from .models.embedded.carried import carried_clip
 from .models.embedded.reader import read_clip
 from .models.families import DiTSpec
+from .tracking.draw import draw_tracks
 from .tracking.foreground import foreground_mask
 from .tracking.subject import QUERY_POINTS, subject_points, track_subject
 from .tracking.trackers import resolve_tracker
@@ -26,6 +28,7 @@ from .tracking.tracks import Tracks, sample_query_points
 log = logging.getLogger(__name__)
 
 CARRY = ("picture", "still")
+CARD_PX = 256  # height of the frames that a card is made of
 SPRITE = "sprite"  # reads clips of the embedded model's own kind
 
 
@@ -51,6 +54,12 @@ class Source:
         size = list(self.pixels.shape[1:3])
         fields = {"name": self.name, "sha256": self.digest, "fps": self.fps, "frames": len(self.frames), "size": size}
         return json.dumps(fields)
+
+    def card(self, caption: str) -> dict[str, str]:
+        """Metadata that shows the source and its tracks, for a file of its motion."""
+        height, width = self.pixels.shape[1:3]
+        small = resize_frames(self.frames, CARD_PX, max(1, round(width * CARD_PX / height)))
+        return card(draw_tracks(small, self.tracks), title=Path(self.name).stem, description=caption)
 
 
 @dataclass(frozen=True)

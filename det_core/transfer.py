@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -267,7 +267,7 @@ def train_on(
     learns_from = fingerprint(latents, cond, source.tracks)
     state_file = state_path(path, learns_from)
     earlier = earlier_state(state_file, config, learns_from) if resume else None
-    write_adapter = partial(_write_adapter, path, source, caption, model.denoiser.spec)
+    write_adapter = partial(_write_adapter, path, source, caption, source.card(caption), model.denoiser.spec)
     go_on = "continue with --resume"
     with Saving(state_file, save_every, on_step=on_step, beside=write_adapter, go_on=go_on) as saving:
         result = train_motion_adapter(
@@ -288,12 +288,13 @@ def _write_adapter(
     path: Path,
     source: Source,
     caption: str,
+    card: Mapping[str, str],
     spec: DiTSpec,
     adapter: MotionAdapter,
     losses: dict[str, list[float]],
     config: TrainConfig,
 ) -> None:
-    adapter.metadata.update(adapter_metadata(source, caption, losses, config))
+    adapter.metadata.update(adapter_metadata(source, caption, losses, config) | card)
     adapter.save(path)
     if spec.experts:  # for programs that load one of them at a time
         for name, part in adapter.of_experts(spec.experts).items():

@@ -13,6 +13,7 @@ import torch
 from det_core.adapter.motion_adapter import MotionAdapter
 from det_core.cli.main import main
 from det_core.guidance.reference import MotionReference
+from det_core.media.card import picture_of
 from det_core.media.video import read_video, write_video
 from det_core.models.embedded.corpus import Scene, make_clip
 
@@ -83,6 +84,7 @@ def test_the_adapter_describes_itself(finished):
     source = json.loads(adapter.metadata["source"])
     assert source["name"] == "loop.mp4" and source["frames"] == 9 and len(source["sha256"]) == 16
     assert json.loads(adapter.metadata["config"])["steps"] == 3
+    assert adapter.metadata["modelspec.title"] == "loop" and picture_of(adapter.metadata).size == (5 * 128, 128)
     assert adapter.keep == [0, 1, 2]
 
 

@@ -7,25 +7,22 @@ there. `source` says where it comes from (name, fps, ...), `modelspec.thumbnail`
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..files import atomic_write
+from ..media.card import card
 from ..models.families import DiTSpec
 from ..tracking.tracks import Tracks
 
 FORMAT_VERSION = 1
 METHOD = "motion-reference"
-PREVIEW_FRAMES, PREVIEW_HEIGHT = 5, 96
 
 
 @dataclass(frozen=True)
@@ -100,17 +97,7 @@ def _check_metadata(path: str | Path, metadata: Mapping[str, str]) -> None:
 def describe_source(name: str, fps: float, frames: torch.Tensor, **more) -> dict[str, str]:
     """Metadata of a source: name, rate, length, size and a picture. `frames` (T, H, W, 3) float in [0, 1]."""
     about = {"name": name, "fps": fps, "frames": len(frames), "size": list(frames.shape[1:3]), **more}
-    return {"source": json.dumps(about), "modelspec.thumbnail": _thumbnail(frames)}
-
-
-def _thumbnail(frames: torch.Tensor) -> str:
-    """A row of frames as a JPEG data URI, the form that model browsers read."""
-    chosen = frames[torch.linspace(0, len(frames) - 1, PREVIEW_FRAMES).round().long()]
-    row = Image.fromarray((chosen.clamp(0, 1) * 255).byte().permute(1, 0, 2, 3).flatten(1, 2).cpu().numpy())
-    row = row.resize((max(1, round(row.width * PREVIEW_HEIGHT / row.height)), PREVIEW_HEIGHT))
-    buffer = io.BytesIO()
-    row.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"source": json.dumps(about), **card(frames)}
 
 
 def subject_cells(tracks: Tracks, latent_shape: torch.Size, margin: int = 1) -> torch.Tensor:
