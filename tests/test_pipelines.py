@@ -13,11 +13,12 @@ from det_core.models.sample import sample
 
 PROMPT = "a red dog runs in the grass"
 STEPS = 8
+FLOAT32 = Compute(torch.device("cpu"), torch.float32, False, "whatever this CPU can do")
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
 def model(request, tmp_path_factory):
-    return DiffusersFolder(saved(request.param, tmp_path_factory.mktemp("model")), Compute.on("cpu"))
+    return DiffusersFolder(saved(request.param, tmp_path_factory.mktemp("model")), FLOAT32)
 
 
 def theirs(model, noise: torch.Tensor, cfg: float, **changes) -> torch.Tensor:
