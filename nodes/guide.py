@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..det_core.guidance.guide import LOSSES, SHARE, Plan
+from ..det_core.guidance.guide import SHARE, Plan
+from ..det_core.guidance.losses import LOSSES
 from ..det_core.guidance.reference import subject_cells
 from ._comfy.loading.model_spec import model_spec
 from ._comfy.sampling.guidance import guide_motion
@@ -51,7 +52,7 @@ class DeTGuideMotion(io.ComfyNode):
                 io.Combo.Input(
                     "guide_by",
                     options=list(LOSSES),
-                    default=LOSSES[0],
+                    default="features",
                     tooltip=(
                         "features: what changes in one block's tokens. flow: where its attention looks (DiTFlow). "
                         "latents: the predicted clean latents (FlowMotion), which needs no gradient: for weights that "

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench_fakes import METHODS, bench, scores
+from bench_fakes import bench, scores
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -67,25 +67,23 @@ def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
 
 
 def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprites, tmp_path):
-    from det_core.bench.methods import Methods, MethodSettings
+    from det_core.bench.methods import NAMES, TRAINED, Methods, MethodSettings
 
     def build(out):
         return lambda: Methods(MethodSettings("embedded", str(out), "cpu", steps=2, sample_steps=2), random_model)
 
-    every = [*METHODS, "guided", "fym"]
+    every = list(NAMES)
     first = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])
     elsewhere = bench(sprites, tmp_path / "two", build(tmp_path / "two"), ["none", "fym"], seeds=[0])
     assert scores(elsewhere) == [row for row in scores(first) if row[1] in ("none", "fym")] and first.failed == []
     by_method = {method: [r for r in first.results if r["method"] == method] for method in every}
     assert all(r["scores"]["temporal_consistency"] in (0.0, 1.0) for r in by_method["frozen"])  # one frame: all or none
     assert all(r["scores"]["leakage"] in (0.0, None) for r in by_method["none"])
-    assert all(r["cost"]["train_s"] > 0 for r in by_method["det"] + by_method["lora"] + by_method["fym"])
+    assert all(r["cost"]["train_s"] > 0 for method in TRAINED for r in by_method[method])
     assert len({r["cost"]["train_s"] for r in by_method["det"]}) == 1  # one training for three prompts
     adapters = sorted(p.name for p in (tmp_path / "one" / "adapters").rglob("*.safetensors"))
-    fym = ["fym-seed0.safetensors", "fym-seed0.spatial.safetensors"]
-    states = [name.replace(".safetensors", ".state.safetensors") for name in ("det-seed0.safetensors", *fym)]
-    states.append("lora-seed0.state.safetensors")
-    assert adapters == sorted(["det-seed0.safetensors", *fym, "lora-seed0.safetensors", *states])
+    files = [*(f"{method}-seed0" for method in TRAINED), "fym-seed0.spatial"]
+    assert adapters == sorted(f"{name}{end}.safetensors" for name in files for end in ("", ".state"))
     shutil.rmtree(tmp_path / "one" / "units" / "000-figure_eight" / "det")
     stamp = (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns
     again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])
@@ -236,7 +234,7 @@ def test_the_command_killed_at_a_random_moment_ends_with_the_same_numbers(tmp_pa
 
 def test_the_commands_refuse_bad_arguments(tmp_path):
     out = ("--out", tmp_path / "out")
-    with pytest.raises(ValueError, match="magic is no method; use none, frozen, guided, lora, det, fym"):
+    with pytest.raises(ValueError, match="magic is no method; use none, frozen, guided, ditflow, .*, fym, or all"):
         command("bench", "--methods", "none,magic", *out)
     with pytest.raises(ValueError, match="1 or more"):
         command("bench", "--seeds", 0, *out)

@@ -7,12 +7,13 @@ import torch
 from tiny_dits import build, call_for
 
 from det_core.fym.heads import HeadMap
-from det_core.fym.motion_loss import MOTION_LOSSES, motion_loss, velocities
+from det_core.fym.motion_loss import MOTION_LOSSES, motion_loss
 from det_core.fym.sparse import Example, Examples, sparse_latents
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
 from det_core.lora.file import load_lora, save_lora
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.training.losses import velocities
 from det_core.training.state import TrainState
 
 BLOCKS, HEADS = 2, 2

@@ -11,7 +11,7 @@ from tiny_dits import FAMILIES, call_for, filled_adapter, four_blocks
 
 from det_core.adapter.attach import attach
 from det_core.guidance.guide import Guide, Plan
-from det_core.guidance.losses import flow_loss, flow_target
+from det_core.guidance.losses import FEATURES, LOSSES, flow_loss, flow_target
 from det_core.guidance.reading import read_attention, read_tokens
 from det_core.guidance.reference import MotionReference, describe_source, subject_cells
 from det_core.guidance.sampling import DiffusersPass, MotionGuidance
@@ -81,7 +81,7 @@ def test_the_gradient_is_the_same_with_blocks_computed_again_and_with_an_adapter
 
 
 def test_updates_are_spread_and_their_number_does_not_depend_on_the_steps():
-    plan = Plan("features", 3, 4, 29.0)
+    plan = Plan(FEATURES, 3, 4, 29.0)
     for steps in (1, 4, 8, 20, 50, 999):
         guided = plan.guided_steps(steps)
         ends = [plan.updates_before(i, guided) for i in range(guided + 1)]
@@ -90,7 +90,7 @@ def test_updates_are_spread_and_their_number_does_not_depend_on_the_steps():
 
 
 def test_the_size_of_a_step_keeps_its_ratio_to_noise_over_sizes():
-    plan = Plan("features", 3, 4, 29.0)
+    plan = Plan(FEATURES, 3, 4, 29.0)
     assert plan.step_size(0, 9216) == pytest.approx(0.302, abs=1e-3)
     assert plan.step_size(3, 9216) == pytest.approx(0.151, abs=1e-3)
     assert plan.step_size(0, 9216) * 9216**0.5 == pytest.approx(plan.step_size(0, 10**6) * 1e3)
@@ -119,7 +119,7 @@ class Quadratic:
 
 def guide_on_latents(loss: str, source: torch.Tensor, **changes) -> Guide:
     spec = SimpleNamespace(patch=(1, 1, 1), grid=lambda shape: tuple(shape[-3:]))
-    guide = Guide(Plan(loss, 0, 4, 3.0, **changes), spec, source)
+    guide = Guide(Plan(LOSSES[loss], 0, 4, 3.0, **changes), spec, source)
     guide.look(Quadratic())
     return guide
 

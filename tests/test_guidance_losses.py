@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
+from numeric import agrees_with_finite_difference, randn
 
 from det_core.guidance.losses import (
     feature_loss,
@@ -18,21 +17,6 @@ from det_core.guidance.losses import (
 
 GRID = (3, 2, 4)
 PLACES = GRID[1] * GRID[2]
-
-
-def randn(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def agrees_with_finite_difference(loss, x: torch.Tensor) -> bool:
-    """The gradient of `loss` (B,) along a random direction, by autograd and by a central difference in float64."""
-    x = x.clone().requires_grad_()
-    gradient = torch.autograd.grad(loss(x).sum(), x)[0]
-    direction = randn(*x.shape, seed=99)
-    step = 1e-3
-    with torch.no_grad():
-        difference = (loss(x + step * direction) - loss(x - step * direction)).sum() / (2 * step)
-    return math.isclose((gradient * direction).sum().item(), difference.item(), rel_tol=2e-3)
 
 
 def test_features_of_the_source_against_itself_are_at_no_distance_and_a_still_video_has_none():

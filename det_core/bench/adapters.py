@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +13,38 @@ from pathlib import Path
 import torch
 
 from ..adapter.motion_adapter import MotionAdapter
+from ..baselines.lora_losses import DrawnForLoRA, Predicted, dreambooth, motion_director, spectral
 from ..files import write_json
 from ..lora.file import load_lora, save_lora
 from ..lora.lora import LoRA
 from ..models.base_model import EMBEDDED, BaseModel
 from ..source import Source
-from ..training.draws import DrawnFromViews
 from ..training.loop import TrainConfig, fingerprint, fit
 from ..training.saved import Saving, earlier_state
 from ..training.state import state_path
 from ..transfer import train_on
 
-TRAINED = ("lora", "det", "fym")
 SAVE_EVERY = 100  # steps between two writes of a training's state
-# The paper's DreamBooth-LoRA baseline; a model of a few million parameters needs a smaller rank and larger steps.
-LORA = {"rank": 128, "lr": 1e-4}
+
+
+@dataclass(frozen=True)
+class LoRAMethod:
+    """A method that is a LoRA: what it asks of the prediction, which projections learn, its rank (None: usual)."""
+
+    loss: Callable[[Predicted], dict[str, torch.Tensor]]
+    kinds: str = "qkvo"
+    rank: int | None = None
+
+
+LORAS = {
+    "lora": LoRAMethod(dreambooth),
+    "dreambooth": LoRAMethod(dreambooth, rank=128),
+    "motiondirector": LoRAMethod(motion_director),
+    "sma": LoRAMethod(spectral, kinds="qkv"),
+}
+TRAINED = (*LORAS, "det", "fym")
+# The usual rank, and DreamBooth's learning rate in the paper; a model of a few million parameters needs larger steps.
+LORA = {"rank": 32, "lr": 1e-4}
 EMBEDDED_LORA = {"rank": 16, "lr": 2e-2}
 
 
@@ -65,8 +82,7 @@ class Adapters:
             if not cost_file.is_file():
                 reset_peak(self.model)
                 started = time.monotonic()
-                train = {"lora": self._train_lora, "det": self._train_det, "fym": self._train_fym}[method]
-                train(source, caption, seed, path)
+                self._train(method, source, caption, seed, path)
                 cost = {"train_s": time.monotonic() - started, "peak_mb": peak_mb(self.model)}
                 write_json(cost_file, cost)
             self._last = path, self._read(method, path), json.loads(cost_file.read_text())
@@ -78,26 +94,31 @@ class Adapters:
             return Trained(MotionAdapter.load(path).to(denoiser.device))
         return Trained(loras=(load_lora(path, denoiser.spec).to(denoiser.device),))
 
+    def _train(self, method: str, *what) -> None:
+        if method in LORAS:
+            return self._train_lora(LORAS[method], *what)
+        return {"det": self._train_det, "fym": self._train_fym}[method](*what)
+
     def _train_det(self, source: Source, caption: str, seed: int, path: Path) -> None:
         config = TrainConfig.for_spec(self.model.denoiser.spec, seed=seed, **self.changes)
         train_on(self.model, source, caption, config, path, resume=True)
 
-    def _train_lora(self, source: Source, caption: str, seed: int, path: Path) -> None:
+    def _train_lora(self, method: LoRAMethod, source: Source, caption: str, seed: int, path: Path) -> None:
         denoiser = self.model.denoiser
         config = TrainConfig.for_spec(denoiser.spec, seed=seed, lr=self.lora["lr"], **self.changes)
-        lora = LoRA(denoiser.transformer, self.lora["rank"], torch.Generator().manual_seed(seed)).to(denoiser.device)
+        rank, generator = method.rank or self.lora["rank"], torch.Generator().manual_seed(seed)
+        lora = LoRA(denoiser.transformer, rank, generator, kinds=method.kinds).to(denoiser.device)
         latents, cond = self.model.encode_video(source.pixels), self.model.encode_prompts([caption])
-        draw = DrawnFromViews(denoiser, latents, cond, None, config)
         learns_from = fingerprint(latents, cond)
         state_file = state_path(path, learns_from)
         with Saving(state_file, SAVE_EVERY) as saving:
             result = fit(
                 denoiser,
                 lora,
-                draw,
+                DrawnForLoRA(denoiser, latents, cond, config, method.loss),
                 config,
                 learns_from=learns_from,
-                shape=draw.shape,
+                shape=latents.shape,
                 on_step=saving,
                 resume=earlier_state(state_file, config, learns_from),
             )

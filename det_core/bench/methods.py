@@ -1,11 +1,16 @@
 """The methods of the benchmark over a base model: samples and measures one unit at a time.
 
-none    the model without adapter
-frozen  the first frame of that, held still: the floor of motion fidelity and the ceiling of consistency
-guided  the model guided by the source's features, nothing trained
-lora    LoRA on the attention projections of every block, trained with the denoising loss alone
-det     the motion adapter: temporal kernels and tracking loss, the recommended blocks kept
-fym     Follow-Your-Motion: both stages trained, the temporal LoRA alone at sampling
+none        the model without adapter
+frozen      the first frame of that, held still: the floor of motion fidelity and the ceiling of consistency
+guided      the model guided by the source's features, nothing trained
+ditflow, flowmotion, dmt, moft, motionclone
+            the same guidance with the loss of another training-free method, ported to DiTs
+lora        LoRA on the attention projections of every block, trained with the denoising loss alone
+dreambooth  the same at the rank of the paper's comparison
+motiondirector, sma
+            the same with the loss of another method
+det         the motion adapter: temporal kernels and tracking loss, the recommended blocks kept
+fym         Follow-Your-Motion: both stages trained, the temporal LoRA alone at sampling
 """
 
 from __future__ import annotations
@@ -21,12 +26,12 @@ from ..models.compute.precision import Compute
 from ..models.generate import Sampling, generate, latent_shape
 from ..source import Source, SourceFiles, load_source
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
-from .guided import guided_video
+from .guided import GUIDED, guided_video
 from .layout import Case
 from .measures import SpriteMeasures, VideoMeasures
 from .units import BASE, Outcome
 
-NAMES = (BASE, "frozen", "guided", *TRAINED)
+NAMES = (BASE, "frozen", *GUIDED, *TRAINED)
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ class Methods:
         started = time.monotonic()
         if method == "frozen":
             frames = self._still(case, prompt, seed)
-        elif method == "guided":
-            frames = guided_video(self.model, source, prompt, seed, self.settings.sample_steps)
+        elif method in GUIDED:
+            frames = guided_video(self.model, source, method, prompt, seed, self.settings.sample_steps)
         else:
             frames = self._sample(source, trained, prompt, seed)
         cost = {

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default="none,frozen,lora,det",
-        help="comma-separated, of none, frozen, guided, lora, det and fym (default none, frozen, lora, det)",
+        help=f"comma-separated, of {', '.join(NAMES)}; or all (default none, frozen, lora, det)",
     )
     parser.add_argument("--seeds", type=count, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")
@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> None:
     Raises: ValueError, one line, for arguments or folders that cannot be used.
     """
     methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",") if name.strip()))
+    methods = list(NAMES) if methods == ["all"] else methods
     unknown = [name for name in methods if name not in NAMES]
     if unknown or not methods:
         raise ValueError(
-            f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}"
+            f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}, or all"
         )
     data, out, extra = Path(args.data), args.out.resolve(), {}
     if args.data == SPRITES:

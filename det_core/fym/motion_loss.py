@@ -1,4 +1,4 @@
-"""The motion loss of Follow-Your-Motion's temporal stage, and the velocities it compares."""
+"""The motion loss of Follow-Your-Motion's temporal stage."""
 
 from __future__ import annotations
 
@@ -8,27 +8,6 @@ import torch.nn.functional as F
 from ..baselines.motion_director import debiased_loss
 
 MOTION_LOSSES = ("code", "signed", "debiased", "none")
-
-
-def velocities(
-    x0_pred: torch.Tensor, x0: torch.Tensor, noise: torch.Tensor, weight: torch.Tensor, prediction: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The velocity a model predicted and the true one, from its x0 prediction.
-
-    Args:
-        x0_pred, x0, noise: (B, C, T, H, W).
-        weight: (B,) of `Denoiser.loss_weight`: 1 / sigma^2 for flow, 1 / (1 - alpha_bar) for v-prediction. Both fix the
-            noise level.
-        prediction: "flow" (v = noise - x0) or "v" (v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0).
-    Returns: (predicted, target), float32.
-    """
-    weight = weight.float()[:, None, None, None, None]
-    x0, noise = x0.float(), noise.float()
-    if prediction == "flow":
-        target = noise - x0
-    else:
-        target = (1 - 1 / weight).clamp(min=0).sqrt() * noise - weight.rsqrt() * x0
-    return target - weight.sqrt() * (x0_pred.float() - x0), target
 
 
 def motion_loss(predicted: torch.Tensor, target: torch.Tensor, variant: str, anchor: int = 0) -> torch.Tensor:

@@ -17,10 +17,10 @@ from ..models.denoiser import Condition, Denoiser
 from ..models.families import DiTSpec
 from ..training.config import FitConfig
 from ..training.loop import OnStep, TrainResult, fingerprint, fit
-from ..training.losses import denoising_loss
+from ..training.losses import denoising_loss, velocities
 from ..training.state import TrainState
 from .heads import HeadMap
-from .motion_loss import motion_loss, velocities
+from .motion_loss import motion_loss
 from .sparse import Examples, RandomFrames
 
 

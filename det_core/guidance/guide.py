@@ -13,15 +13,10 @@ from typing import Any, Protocol
 import torch
 
 from ..models.families import DiTSpec
-from . import losses
-from .reading import AttentionReader, Grid, TokenReader
+from .losses import LOSSES, Grid, Loss
+from .reading import AttentionReader, TokenReader
 
-LOSSES = ("features", "flow", "latents")
 SHARE = 0.2  # of the steps, the first ones, in which latents are moved: the motion is decided there
-
-# What a loss takes of the base model's own number of updates and size of a step: see `Plan.for_spec`.
-_UPDATES = {"features": 1, "flow": 5, "latents": 3}
-_STEP = {"features": 1.0, "flow": 1 / 3, "latents": 1 / 3}
 
 
 class ModelPass(Protocol):
@@ -47,14 +42,14 @@ class ModelPass(Protocol):
 class Plan:
     """How a motion is guided.
 
-    loss:    one of `LOSSES`. "latents" needs no gradient of the model, so any weights do.
+    loss:    what is compared: one of `LOSSES`, or another.
     block:   the block that is read, of 0 to the model's last.
     updates: in all, not a step: their number is what counts, not their share of the steps.
     step:    size of an update where the latents have n elements, times sqrt(n).
     share:   of the sampling's steps, from the first, at least one.
     """
 
-    loss: str
+    loss: Loss
     block: int
     updates: int
     step: float
@@ -62,19 +57,21 @@ class Plan:
 
     @classmethod
     def for_spec(
-        cls, spec: DiTSpec, loss: str = "features", *, strength: float = 1.0, block: int | None = None, **changes
+        cls, spec: DiTSpec, loss: str | Loss = "features", *, strength: float = 1.0, block: int | None = None, **changes
     ) -> Plan:
-        """The base model's own plan for a loss. `strength` is a factor on the step, `block` None the model's own.
+        """The base model's own plan for a loss, by name for those of `LOSSES`. `strength` is a factor on the step,
+        `block` None the model's own.
 
         Raises: ValueError if there is no such loss or block, or no update.
         """
-        if loss not in LOSSES:
-            raise ValueError(f"motion is guided by {', '.join(LOSSES)}; there is no guidance by {loss!r}")
+        if isinstance(loss, str):
+            if loss not in LOSSES:
+                raise ValueError(f"motion is guided by {', '.join(LOSSES)}; there is no guidance by {loss!r}")
+            loss = LOSSES[loss]
         block = spec.guide_block if block is None else block
         if not 0 <= block < spec.num_blocks:
             raise ValueError(f"there is no block {block} to guide by: this model has 0 to {spec.num_blocks - 1}")
-        updates = spec.defaults.guide_updates * _UPDATES[loss]
-        plan = cls(loss, block, updates, spec.defaults.guide_step * _STEP[loss])
+        plan = cls(loss, block, spec.defaults.guide_updates * loss.updates, spec.defaults.guide_step * loss.step)
         plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
         if plan.updates < 1 or not 0 < plan.share <= 1:
             raise ValueError(f"guidance needs an update and a share of the steps in (0, 1], not {plan}")
@@ -83,7 +80,7 @@ class Plan:
     @property
     def needs_gradient(self) -> bool:
         """Whether the loss is of something inside the model, so that its weights must let a gradient through."""
-        return self.loss != "latents"
+        return self.loss.reads != "latents"
 
     def guided_steps(self, steps: int) -> int:
         """How many of `steps` steps are guided."""
@@ -108,19 +105,22 @@ class Guide:
         """source: (1, C, T, H, W) clean latents of the source in the model's space, on its device.
         where: (T, H, W) weights of the loss over latent cells, such as a mask of the subject."""
         self.plan, self.grid = plan, spec.grid(source.shape)
-        self.source, self.cells = source.float(), where
-        self.where = None if where is None else token_weights(where, spec.patch, self.grid)
-        self._target: torch.Tensor | None = None
+        self.source, self.where = source.float(), where
+        if where is not None and plan.loss.reads != "latents":
+            self.where = token_weights(where, spec.patch, self.grid)
+        self._target: Any = None
         self._start: tuple[torch.Tensor, float] | None = None  # latents and noise of the first step, see `_steadied`
 
     def look(self, model: ModelPass) -> None:
         """Read what the source looks like in the model: at no noise, with an empty prompt."""
-        read: dict[str, Callable[[], torch.Tensor]] = {
-            "features": lambda: model.tokens(self.source, self.plan.block, self._features),
-            "flow": lambda: model.attention(self.source, self.plan.block, self._flow_target),
-            "latents": lambda: self.source,
-        }
-        self._target = read[self.plan.loss]()
+        self._target = self._read(model, self.source, lambda *read: self.plan.loss.target(*read, self.grid))
+
+    def _read(self, model: ModelPass, x: torch.Tensor, reader: Callable[..., Any]) -> Any:
+        """What `reader` makes of what the loss compares; of clean latents, that is what is given."""
+        if self.plan.loss.reads == "latents":
+            return reader(x)
+        read = model.attention if self.plan.loss.reads == "attention" else model.tokens
+        return read(x, self.plan.block, reader)
 
     def step(self, x: torch.Tensor, index: int, guided: int, model: ModelPass) -> tuple[torch.Tensor, torch.Tensor]:
         """Move the latents of guided step `index`; returns them and the clean latents to take the step towards.
@@ -135,7 +135,7 @@ class Guide:
         first, last = (self.plan.updates_before(i, guided) for i in (index, index + 1))
         moved = self._moved(x, range(first, last), model)
         x0 = model.clean(moved)
-        if self.plan.loss == "latents":
+        if not self.plan.needs_gradient:
             x0 = self._steadied(moved, x0, model)
         return moved, x0
 
@@ -155,29 +155,16 @@ class Guide:
 
     def _gradient(self, x: torch.Tensor, model: ModelPass) -> torch.Tensor:
         """Of the loss with respect to the latents, the same for each video as if it were alone."""
-        if self.plan.loss == "latents":
-            x0 = model.clean(x)
-            return _gradient_of(x0, lambda leaf: losses.latent_loss(leaf, self._target, self.cells))
+        # The velocity is a constant to a loss on clean latents: they move as the latents do.
+        compared = x if self.plan.needs_gradient else model.clean(x)
         with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
+            leaf = compared.detach().requires_grad_()
 
-            def of_tokens(tokens: torch.Tensor) -> torch.Tensor:
-                loss = losses.feature_loss(self._features(tokens), self._target, self.where)
-                return torch.autograd.grad(loss.sum(), leaf)[0]
+            def gradient(*read: torch.Tensor) -> torch.Tensor:
+                distance = self.plan.loss.distance(*read, self._target, self.grid, self.where)
+                return torch.autograd.grad(distance.sum(), leaf)[0]
 
-            def of_attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-                loss = losses.flow_loss(q, k, self._target, self.grid, self.where)
-                return torch.autograd.grad(loss.sum(), leaf)[0]
-
-            if self.plan.loss == "flow":
-                return model.attention(leaf, self.plan.block, of_attention)
-            return model.tokens(leaf, self.plan.block, of_tokens)
-
-    def _features(self, tokens: torch.Tensor) -> torch.Tensor:
-        return losses.motion_features(tokens, self.grid)
-
-    def _flow_target(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        return losses.flow_target(q, k, self.grid)
+            return self._read(model, leaf, gradient)
 
     def _steadied(self, x: torch.Tensor, x0: torch.Tensor, model: ModelPass, off_course: float = 0.1) -> torch.Tensor:
         """FlowMotion's regularisation: what of the velocity leaves the course so far, at each place, is cut to a tenth.
@@ -201,12 +188,6 @@ class Guide:
 def _unit(gradient: torch.Tensor) -> torch.Tensor:
     """Each video's gradient at a root mean square of 1: Adam knows no scale, but its epsilon does."""
     return gradient / gradient.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp(min=1e-30)
-
-
-def _gradient_of(x: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
 
 
 def token_weights(where: torch.Tensor, patch: tuple[int, int, int], grid: Grid) -> torch.Tensor:

@@ -6,10 +6,34 @@ Convention: tokens are (B, T*H*W, C), time-major over `grid` (T, H, W); `places`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
 Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One way to compare a motion with the source's.
+
+    reads:    what of the model is compared: "tokens" that the guided block gives, its "attention" (q and k), or the
+              clean "latents" it predicts, which needs no gradient of the model.
+    target:   called as target(*read, grid) on the source; its answer is kept.
+    distance: called as distance(*read, target, grid, where); (B,), `where` being weights or None: (T, places) of tokens
+              or, of latents, (T, H, W).
+    updates, step: factors on the base model's own number of updates and size of a step, see `Plan.for_spec`.
+    """
+
+    name: str
+    reads: str
+    target: Callable[..., Any]
+    distance: Callable[..., torch.Tensor]
+    updates: int = 1
+    step: float = 1.0
 
 
 def motion_features(tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -106,3 +130,15 @@ def _error(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor | None) -> tor
     if weight is None:
         return square.flatten(1).mean(1)
     return (square * weight).flatten(1).sum(1) / (weight.sum() * a.shape[1]).clamp(min=1e-12)
+
+
+FEATURES = Loss(
+    "features", "tokens", motion_features,
+    lambda tokens, target, grid, where: feature_loss(motion_features(tokens, grid), target, where),
+)  # fmt: skip
+FLOW = Loss("flow", "attention", flow_target, flow_loss, updates=5, step=1 / 3)
+LATENTS = Loss(
+    "latents", "latents", lambda source, _grid: source,
+    lambda x0, target, _grid, where: latent_loss(x0, target, where), updates=3, step=1 / 3,
+)  # fmt: skip
+LOSSES = {loss.name: loss for loss in (FEATURES, FLOW, LATENTS)}

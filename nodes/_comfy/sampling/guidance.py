@@ -307,7 +307,7 @@ def _refused_gradient(plan: Plan) -> Iterator[None]:
         if plan.needs_gradient and any(word in str(error) for word in ("require grad", "nference tensor", "autograd")):
             raise ValueError(
                 f"no gradient can be had through this base model as it is stored or patched, and guidance by "
-                f"{plan.loss} needs one: guide by latents, or load its 16-bit or fp8 file "
+                f"{plan.loss.name} needs one: guide by latents, or load its 16-bit or fp8 file "
                 f"({str(error).splitlines()[0][:120]})"
             ) from error
         raise
