@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..det_core.adapter.placement import Placement
 from ..det_core.models.families import kept_blocks, parse_blocks
 from ._comfy.loading.model_spec import model_spec
 from ._comfy.sampling.adapter_wrapper import apply_adapter
-from ._comfy.sockets.checked import DetAdapter
+from ._comfy.sockets.checked import DetAdapter, all_masks, curve
+from ._comfy.sockets.inputs import curve_input
 
 
 class DeTApplyMotionAdapter(io.ComfyNode):
@@ -81,13 +83,33 @@ class DeTApplyMotionAdapter(io.ComfyNode):
                         "the base model."
                     ),
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "Where in the picture the adapter acts: white. Any size; several masks are spread over the "
+                        "video, one is for all of it. Two adapters with two masks give two motions in one video."
+                    ),
+                ),
+                curve_input("over_frames", "Factor on the strength from the first frame of the video to the last."),
+                curve_input("over_sampling", "Factor on the strength from the first step of the sampling to the last."),
             ],
             outputs=[io.Model.Output(tooltip="The MODEL with the adapter, for any sampler.")],
         )
 
     @classmethod
     def execute(
-        cls, model, adapter, strength, drop_fraction, blocks="", start_percent=0.0, end_percent=1.0
+        cls,
+        model,
+        adapter,
+        strength,
+        drop_fraction,
+        blocks="",
+        start_percent=0.0,
+        end_percent=1.0,
+        mask=None,
+        over_frames=None,
+        over_sampling=None,
     ) -> io.NodeOutput:
         count = model_spec(model).num_blocks
         if blocks.strip():
@@ -96,4 +118,6 @@ class DeTApplyMotionAdapter(io.ComfyNode):
             keep = adapter.keep
         else:
             keep = [block for block in kept_blocks(count, drop_fraction) if block in adapter.blocks]
-        return io.NodeOutput(apply_adapter(model, adapter, keep, strength, start_percent, end_percent))
+        where = Placement(None if mask is None else all_masks(mask), curve(over_frames))
+        when = (start_percent, end_percent)
+        return io.NodeOutput(apply_adapter(model, adapter, keep, strength, *when, where, curve(over_sampling)))

@@ -7,6 +7,8 @@ stack, and the base stays bit-identical. The adapter's weights are a model of th
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import comfy.model_base
@@ -19,6 +21,7 @@ from torch import nn
 
 from ....det_core.adapter.attach import tapped
 from ....det_core.adapter.motion_adapter import MotionAdapter
+from ....det_core.adapter.placement import Placement, placed
 from ....det_core.models.families import DiTSpec, unwrapped
 from ..display.notice import Notice
 from ..loading.model_spec import model_spec
@@ -35,8 +38,14 @@ def apply_adapter(
     strength: float,
     start_percent: float = 0.0,
     end_percent: float = 1.0,
+    placement: Placement | None = None,
+    over_sampling: Callable[[float], float] | None = None,
 ):
-    """A clone of the MODEL with `adapter` acting in the blocks `keep`, from one share of the sampling to another."""
+    """A clone of the MODEL with `adapter` acting in the blocks `keep`, from one share of the sampling to another.
+
+    placement: where in the picture and the video it acts; everywhere without one. over_sampling: factor on the
+        strength at a share of the sampling, from 0 to 1.
+    """
     spec = model_spec(patcher)
     kernels = adapter.kernels_for(spec, keep)
     clone = patcher.clone()
@@ -49,7 +58,8 @@ def apply_adapter(
     )
     key = f"{KEY}:{uuid.uuid4()}"  # a key of its own: the same adapter may be applied twice
     clone.set_additional_models(key, [weights])
-    wrapper = AdapterWrapper(spec, kernels, strength, start_percent, end_percent, Notice.of_this_node())
+    when = Schedule(strength, start_percent, end_percent, over_sampling)
+    wrapper = AdapterWrapper(spec, kernels, when, placement or Placement(), Notice.of_this_node())
     clone.add_wrapper_with_key(APPLY_MODEL, key, wrapper)
     return clone
 
@@ -59,24 +69,50 @@ def has_adapter(patcher) -> bool:
     return any(str(key).startswith(KEY) for key in patcher.wrappers.get(APPLY_MODEL, {}))
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How strongly an adapter acts, by the share of the sampling that is done."""
+
+    strength: float
+    start: float = 0.0
+    end: float = 1.0
+    curve: Callable[[float], float] | None = None
+
+    def at(self, sampling, t: torch.Tensor) -> float:
+        """The strength of an evaluation at sigma `t`. sampling: the model's ModelSampling."""
+        sigma = t.flatten()[0].item()
+        if not sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start):
+            return 0.0
+        return self.strength * (self.curve(done_at(sampling, sigma)) if self.curve else 1.0)
+
+
+def done_at(sampling, sigma: float) -> float:
+    """The share of the sampling, 0 to 1, at which `sigma` is reached: what `percent_to_sigma` is asked, backwards."""
+    low, high = 0.0, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sampling.percent_to_sigma(middle) > sigma else (low, middle)
+    return low
+
+
 class AdapterWrapper:
     """Called around every evaluation of the model; where the video's tokens are is read from each call."""
 
-    def __init__(
-        self, spec: DiTSpec, kernels: dict[int, nn.Module], strength: float, start: float, end: float, notice: Notice
-    ):
-        self.spec, self.kernels, self.strength = spec, kernels, strength
-        self.start, self.end, self.notice = start, end, notice
+    def __init__(self, spec: DiTSpec, kernels: dict[int, nn.Module], when: Schedule, where: Placement, notice: Notice):
+        self.spec, self.kernels = spec, kernels
+        self.when, self.where, self.notice = when, where, notice
 
     def __call__(self, executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         model = executor.class_obj
-        if not self._active(model.model_sampling, t):
+        strength = self.when.at(model.model_sampling, t)
+        if strength == 0:
             return executor(x, t, *args, **kwargs)
         # The rest of apply_model's arguments: c_concat, c_crossattn, control, transformer_options.
         options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
         video, calls = video_tokens(model, self.spec, x, kwargs, options), Counted()
+        kernels = placed(self.kernels, self.where, video.grid, x)
         dit = unwrapped(model.diffusion_model)
-        with tapped(dit, video.spec, self.kernels, partial(calls, video.grid), self.strength):
+        with tapped(dit, video.spec, kernels, partial(calls, video.grid), strength):
             result = executor(x, t, *args, **kwargs)
         if not calls.count and not _may_skip_blocks(options):
             self.notice.say(
@@ -84,10 +120,6 @@ class AdapterWrapper:
                 f"{self.spec.taps[0].input}, where it acts. The picture is that of the model alone."
             )
         return result
-
-    def _active(self, sampling, t: torch.Tensor) -> bool:
-        sigma = t.flatten()[0].item()
-        return sampling.percent_to_sigma(self.end) <= sigma <= sampling.percent_to_sigma(self.start)
 
 
 class Counted:

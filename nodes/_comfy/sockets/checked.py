@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from comfy_api.input import CurveInput
 from comfy_api.latest import io
 
 from ....det_core.fym.heads import HeadMap
@@ -25,6 +28,19 @@ def video_frames(images: torch.Tensor, what: str = "frames") -> torch.Tensor:
 def first_mask(mask: torch.Tensor) -> torch.Tensor:
     """MASK as the mask (H, W) of the first frame."""
     return (mask if mask.ndim == 2 else mask.reshape(-1, *mask.shape[-2:])[0]).float().cpu().clone()
+
+
+def all_masks(mask: torch.Tensor) -> torch.Tensor:
+    """MASK as one or more masks (F, H, W) in [0, 1]. Raises ValueError where all are black."""
+    masks = mask.reshape(-1, *mask.shape[-2:]).float().cpu().clamp(0, 1)
+    if not masks.any():
+        raise ValueError("the mask is black everywhere, so nothing would move: paint white where the adapter shall act")
+    return masks
+
+
+def curve(value) -> Callable[[float], float] | None:
+    """CURVE as a function of [0, 1], None where none is connected."""
+    return None if value is None else CurveInput.from_raw(value).interp
 
 
 def tracks_of(value: dict, width: int, height: int) -> Tracks:

@@ -19,6 +19,13 @@ def source_inputs(model: str = "The base model, from Load DiT (DeT) or Load Diff
     ]
 
 
+def curve_input(name: str, what: str):
+    """A socket for Curve Editor, without a widget of its own."""
+    return io.Custom("CURVE").Input(
+        name, optional=True, tooltip=f"{what} From Curve Editor, by height.", extra_dict={"forceInput": True}
+    )
+
+
 def seed_input(name: str, what: str):
     return io.Int.Input(name, default=0, min=0, max=2**31 - 1, tooltip=f"The same seed gives the same {what}.")
 
