@@ -11,7 +11,7 @@ class DeTExtension(ComfyExtension):
         register_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from .adapter_files import DeTLoadMotionAdapter, DeTSaveMotionAdapter
+        from .adapter_files import DeTLoadMotionAdapter, DeTMotionLibrary, DeTSaveMotionAdapter
         from .apply import DeTApplyMotionAdapter
         from .conditioning_files import DeTLoadConditioning, DeTSaveConditioning
         from .evaluate import DeTEvaluateMotion
@@ -38,6 +38,7 @@ class DeTExtension(ComfyExtension):
             DeTTrainMotionAdapter,
             DeTSaveMotionAdapter,
             DeTLoadMotionAdapter,
+            DeTMotionLibrary,
             DeTApplyMotionAdapter,
             DeTGuideMotion,
             DeTEvaluateMotion,

@@ -1,14 +1,17 @@
-"""Save and load motion adapters: one .safetensors file each, in models/det_adapters."""
+"""Save, load and look through motion adapters: one .safetensors file each, in models/det_adapters."""
 
 from __future__ import annotations
 
 import logging
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
+from ..det_core.media.card import THUMBNAIL, card, picture_of
 from ..det_core.models.families import format_blocks
+from ._comfy.display.library import found_motions, in_short, library_sheet
 from ._comfy.display.notice import say
+from ._comfy.display.preview import image_of
 from ._comfy.loading import paths
 from ._comfy.sockets.checked import DetAdapter
 
@@ -46,6 +49,21 @@ class DeTSaveMotionAdapter(io.ComfyNode):
                     optional=True,
                     tooltip="What the source video shows, kept in the file for later. Does not change the adapter.",
                 ),
+                io.Image.Input(
+                    "preview",
+                    optional=True,
+                    tooltip=(
+                        "What the file is recognised by: best `drawn` of Track Video. Five frames of it are kept in "
+                        "the file, small."
+                    ),
+                ),
+                io.String.Input(
+                    "license",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="A note on what may be done with the motion, kept in the file: whose video it is.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="name", tooltip="Name of the file, as Load Motion Adapter lists it.")
@@ -58,12 +76,13 @@ class DeTSaveMotionAdapter(io.ComfyNode):
         return name is None or paths.name_is_safe(name)
 
     @classmethod
-    def execute(cls, adapter, name, overwrite, caption="") -> io.NodeOutput:
+    def execute(cls, adapter, name, overwrite, caption="", preview=None, license="") -> io.NodeOutput:
         path = paths.new_path(paths.ADAPTERS, name, overwrite=overwrite)
+        shown, caption = paths.shown_name(paths.ADAPTERS, path), caption.strip()
         clone = MotionAdapter(adapter.base_model, adapter.num_blocks, adapter.blocks)  # the same kernels, own metadata
-        clone.metadata = {**adapter.metadata, **({"caption": caption.strip()} if caption.strip() else {})}
+        words = {"title": path.stem, "description": caption, "license": license.strip()}
+        clone.metadata = adapter.metadata | card(preview, **words) | ({"caption": caption} if caption else {})
         clone.save(path)
-        shown = paths.shown_name(paths.ADAPTERS, path)
         text = f"models/{paths.ADAPTERS}/{shown}"
         logger.info("motion adapter saved: %s", path)
         say(text)
@@ -103,5 +122,48 @@ class DeTLoadMotionAdapter(io.ComfyNode):
     def execute(cls, name) -> io.NodeOutput:
         adapter = MotionAdapter.load(paths.adapter_path(name)).requires_grad_(False)
         lines = [f"base model: {adapter.describe()}", f"advised blocks: {format_blocks(adapter.keep)}"]
-        lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items()) if key != "kept_blocks"]
-        return io.NodeOutput(adapter, "\n".join(lines))
+        untold = ("kept_blocks", THUMBNAIL)
+        lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items()) if key not in untold]
+        say("\n".join(in_short(adapter.metadata)))
+        picture = picture_of(adapter.metadata)
+        return io.NodeOutput(adapter, "\n".join(lines), ui=picture and ui.PreviewImage(image_of(picture), cls=cls))
+
+
+class DeTMotionLibrary(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeTMotionLibrary",
+            display_name="Motion Library (DeT)",
+            category="DeT/loaders",
+            description=(
+                "The saved motions at a glance: their pictures, sources, base models and captions. Only the heads of "
+                "the files are read."
+            ),
+            search_aliases=["list motions", "browse adapters", "motion previews"],
+            inputs=[
+                io.String.Input(
+                    "search",
+                    default="",
+                    tooltip="Show files with all of these words in their name, caption, source or base model.",
+                )
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="A row a motion."),
+                io.String.Output(
+                    display_name="names", tooltip="The names, a line each, as Load Motion Adapter has them."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, search) -> str:
+        return repr([(name, paths.adapter_path(name).stat().st_mtime_ns) for name in paths.adapter_names()])
+
+    @classmethod
+    def execute(cls, search) -> io.NodeOutput:
+        found = found_motions(search)
+        sheet = image_of(library_sheet(found))
+        names = "\n".join(found)
+        return io.NodeOutput(sheet, names, ui=ui.PreviewImage(sheet, cls=cls))

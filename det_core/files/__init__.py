@@ -1,6 +1,6 @@
 """Files of the project: written whole or not at all, read within bounds, and named so that every system takes them."""
 
-from .names import check_name, is_hidden, slug
+from .names import check_name, is_hidden, natural, slug
 from .reading import (
     array_names,
     checked_json,
@@ -21,6 +21,7 @@ __all__ = [
     "checked_json",
     "is_hidden",
     "is_plain",
+    "natural",
     "open_tensors",
     "read_arrays",
     "read_metadata",

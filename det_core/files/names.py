@@ -49,6 +49,13 @@ def slug(text: str) -> str:
     return f"{short or 'prompt'}-{digest}"
 
 
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """What names are sorted by as people count: "take 2" before "take 10", whatever the capitals."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name.lower()) if part
+    ]
+
+
 def is_hidden(name: str) -> bool:
     """Whether a listing leaves this file or one of its folders out: its name begins with a dot, as those of files that
     are not whole yet do."""

@@ -24,9 +24,15 @@ PREFIX = "data:image/jpeg;base64,"
 LONGEST = 200_000  # characters of a picture that is read; one that is written has some 20,000
 
 
-def card(frames: torch.Tensor, *, title: str = "", description: str = "", license: str = "") -> dict[str, str]:
+def card(frames: torch.Tensor | None, *, title: str = "", description: str = "", license: str = "") -> dict[str, str]:
     """Metadata that shows `frames`, (T, H, W, 3) uint8 or float in [0, 1], best with the tracks drawn on them: five of
-    them, the first and the last among them. Words that are empty are left out."""
+    them, the first and the last among them. Words that are empty are left out, and the picture of None."""
+    words = {TITLE: title, DESCRIPTION: description, LICENSE: license, TAGS: "motion"}
+    picture = {} if frames is None else {THUMBNAIL: _strip(frames)}
+    return picture | {key: text for key, text in words.items() if text}
+
+
+def _strip(frames: torch.Tensor) -> str:
     picked = as_uint8(frames[torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long()]).cpu()
     width = max(1, round(picked.shape[2] * HEIGHT / picked.shape[1]))
     strip = Image.new("RGB", (len(picked) * width, HEIGHT))
@@ -34,9 +40,7 @@ def card(frames: torch.Tensor, *, title: str = "", description: str = "", licens
         strip.paste(Image.fromarray(np.asarray(frame)).resize((width, HEIGHT)), (i * width, 0))
     data = io.BytesIO()
     strip.save(data, "JPEG", quality=80)
-    words = {TITLE: title, DESCRIPTION: description, LICENSE: license, TAGS: "motion"}
-    thumbnail = PREFIX + base64.b64encode(data.getvalue()).decode("ascii")
-    return {THUMBNAIL: thumbnail, **{key: text for key, text in words.items() if text}}
+    return PREFIX + base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def picture_of(metadata: Mapping[str, str]) -> Image.Image | None:

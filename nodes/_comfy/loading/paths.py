@@ -8,7 +8,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ....det_core.files import check_name, is_hidden
+from ....det_core.files import check_name, is_hidden, natural
 
 ADAPTERS = "det_adapters"
 CONDITIONINGS = "det_conditionings"
@@ -31,7 +31,8 @@ def adapter_names() -> list[str]:
     """The adapters that the loader offers, newest files included."""
     folder_paths.filename_list_cache.pop(ADAPTERS, None)
     listed = folder_paths.get_filename_list(ADAPTERS)
-    return [name for name in listed if not name.endswith(STATE_SUFFIX) and not is_hidden(name)]
+    shown = [name for name in listed if not name.endswith(STATE_SUFFIX) and not is_hidden(name)]
+    return sorted(shown, key=natural)
 
 
 def adapter_path(name: str) -> Path:

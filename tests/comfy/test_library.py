@@ -1,0 +1,77 @@
+"""Saved motions are recognised: the card in the file, on the loader, and the library of all of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def folder(pack, tmp_path, monkeypatch):
+    """An empty models/det_adapters."""
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, paths.ADAPTERS, ([str(tmp_path)], {".safetensors"}))
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
+    return tmp_path
+
+
+def adapter(**metadata: str):
+    from det_pack.det_core.adapter.motion_adapter import MotionAdapter
+    from det_pack.det_core.adapter.temporal_kernel import TemporalKernel
+
+    made = MotionAdapter("wan", 2, {0: TemporalKernel(8, 4), 1: TemporalKernel(8, 4)}).requires_grad_(False)
+    made.metadata = {"kept_blocks": "0", **metadata}
+    return made
+
+
+def frames(channel: int) -> torch.Tensor:
+    video = torch.zeros(9, 60, 80, 3)
+    video[..., channel] = 1
+    return video
+
+
+def save(name: str, made=None, **more):
+    from det_pack.nodes.adapter_files import DeTSaveMotionAdapter
+
+    return DeTSaveMotionAdapter.execute(made or adapter(), name, False, **more)
+
+
+def test_a_saved_file_shows_what_it_is(folder):
+    from det_pack.det_core.adapter.motion_adapter import metadata_of
+    from det_pack.det_core.media.card import picture_of
+    from det_pack.nodes.adapter_files import DeTLoadMotionAdapter
+
+    made = adapter(source='{"name": "twirl.mp4", "frames": 49, "fps": 25}', steps="500")
+    save("dance/twirl", made, caption=" a dancer ", preview=frames(1), license="mine")
+    metadata = metadata_of(folder / "dance" / "twirl.safetensors")
+    assert metadata["modelspec.title"] == "twirl" and metadata["modelspec.license"] == "mine"
+    assert metadata["caption"] == metadata["modelspec.description"] == "a dancer"
+    assert picture_of(metadata).getpixel((40, 60))[1] > 200
+    assert "modelspec.title" not in made.metadata  # the adapter that goes on through the graph is as it was
+    loaded = DeTLoadMotionAdapter.execute("dance/twirl.safetensors")
+    assert len(loaded.ui.as_dict()["images"]) == 1
+    assert "a dancer" in loaded.result[1] and "base64" not in loaded.result[1]
+
+
+def test_a_file_without_a_card_is_loaded_as_ever(folder):
+    from det_pack.nodes.adapter_files import DeTLoadMotionAdapter
+
+    save("plain")
+    assert DeTLoadMotionAdapter.execute("plain.safetensors").ui is None
+
+
+def test_the_library_lists_them_as_people_count(folder):
+    from det_pack.nodes.adapter_files import DeTMotionLibrary
+
+    for name, caption in (("take 10", "a dog"), ("take 2", "a dancer in a park"), ("Other", "")):
+        save(name, caption=caption, preview=frames(0))
+    (folder / "broken.safetensors").write_bytes(b"nothing")
+    (folder / "take 2.state.safetensors").write_bytes(b"a state")
+    made = DeTMotionLibrary.execute("")
+    assert [name.split(".")[0] for name in made.result[1].split("\n")] == ["broken", "Other", "take 2", "take 10"]
+    assert made.result[0].shape == (1, 4 * 148, 1024, 3)
+    assert (made.result[0][0, 148:296, :200, 0] - made.result[0][0, 148:296, :200, 1]).max() > 0.9  # a red picture
+    assert DeTMotionLibrary.execute("DANCER park").result[1] == "take 2.safetensors"
+    assert DeTMotionLibrary.execute("nothing of this").result[1] == ""
