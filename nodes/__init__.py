@@ -21,6 +21,7 @@ class DeTExtension(ComfyExtension):
         from .fym_train import FYMTrainMotionLoRA
         from .guide import DeTGuideMotion
         from .load import DeTLoadDiT, DeTTinyModel
+        from .motion_files import DeTLoadMotion, DeTSaveMotion
         from .stepvideo import DeTEmptyStepVideoLatent, DeTLoadStepVideoText, DeTLoadStepVideoVAE
         from .tiny_clip import DeTTinyClip
         from .track import DeTTrackVideo
@@ -50,4 +51,6 @@ class DeTExtension(ComfyExtension):
             DeTEmptyStepVideoLatent,
             DeTSaveConditioning,
             DeTLoadConditioning,
+            DeTSaveMotion,
+            DeTLoadMotion,
         ]

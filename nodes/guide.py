@@ -9,7 +9,7 @@ from ..det_core.guidance.losses import LOSSES
 from ..det_core.guidance.reference import subject_cells
 from ._comfy.loading.model_spec import model_spec
 from ._comfy.sampling.guidance import guide_motion
-from ._comfy.sockets.checked import check_track_length, tracks_of, video_latents
+from ._comfy.sockets.checked import latent_tracks, video_channels, video_latents
 
 
 class DeTGuideMotion(io.ComfyNode):
@@ -31,7 +31,7 @@ class DeTGuideMotion(io.ComfyNode):
                     "source",
                     tooltip=(
                         "The source video, encoded with the base model's VAE at the size and length of the video to be "
-                        "made."
+                        "made, or what Load Motion read."
                     ),
                 ),
                 io.Conditioning.Input(
@@ -118,12 +118,11 @@ class DeTGuideMotion(io.ComfyNode):
         gradient_checkpointing=True,
     ) -> io.NodeOutput:
         spec = model_spec(model)
-        z = video_latents(source, model.model.latent_format.latent_channels, spec)
-        where = None
-        if tracks is not None:
-            points = tracks_of(tracks, z.shape[-1] * spec.spatial_compression, z.shape[-2] * spec.spatial_compression)
-            check_track_length(points, z.shape[2], spec)
-            where = subject_cells(points, z.shape).float()
+        z = video_latents(source, video_channels(model), spec)
+        subject = (
+            source.get("det_subject") if tracks is None else subject_cells(latent_tracks(tracks, z, spec), z.shape)
+        )
+        where = None if subject is None else subject.float()
         plan = Plan.for_spec(
             spec,
             guide_by,

@@ -130,7 +130,8 @@ class Guide:
         if x.shape[1:] != self.source.shape[1:]:
             raise ValueError(
                 f"the motion is of latents {tuple(self.source.shape[1:])} (channels, frames, height, width), but "
-                f"{tuple(x.shape[1:])} are made: encode the source at the size and length of the video to be made"
+                f"{tuple(x.shape[1:])} are made: encode the source at the size and length of the video to be made (in "
+                "ComfyUI: Fit Video)"
             )
         first, last = (self.plan.updates_before(i, guided) for i in (index, index + 1))
         moved = self._moved(x, range(first, last), model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_apply import digest, overridden
@@ -108,6 +110,37 @@ def test_the_core_is_told_of_the_gradients_memory(loaded):
         dtype=model.model.get_dtype_inference(), mlp_ratio=spec.family.mlp_ratio(model.model.diffusion_model, spec),
     )  # fmt: skip
     assert share >= needed
+
+
+@pytest.mark.parametrize("loaded", ["cogvideox", "wan"], indirect=True)
+def test_a_motion_comes_back_from_its_file_with_its_subject(loaded, tmp_path, monkeypatch):
+    from det_pack.det_core.tracking.tracks import Tracks
+    from det_pack.nodes._comfy.loading import paths
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sockets.checked import tracks_value
+    from det_pack.nodes.guide import DeTGuideMotion
+    from det_pack.nodes.motion_files import DeTLoadMotion, DeTSaveMotion
+
+    patcher, cond, source = loaded
+    monkeypatch.setattr(paths, "folder_of", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(paths, "motion_path", lambda name: tmp_path / paths.MOTIONS / name)
+    spec = model_spec(patcher)
+    source = source.half().float()  # as in the file
+    frames, size = spec.frames.frames(source.shape[2]), [n * spec.spatial_compression for n in source.shape[-2:]]
+    points = torch.rand(4, frames, 2, generator=torch.Generator().manual_seed(0)) / 2
+    tracks = tracks_value(Tracks(points, torch.ones(4, frames, dtype=torch.bool)), size[1], size[0])
+    name = DeTSaveMotion.execute(patcher, {"samples": source}, "a motion", False, tracks=tracks).result[0]
+    latent = DeTLoadMotion.execute(patcher, name).result[0]
+    assert latent["samples"].shape == source.shape
+    assert (latent["samples"] - source).abs().max() < 5e-3 and 0 < latent["det_subject"].float().mean() < 1
+    near = sampled(guided(patcher, source, cond, tracks=tracks), cond, source.shape)
+    again = sampled(DeTGuideMotion.execute(patcher, latent, cond, 1.0, "features").result[0], cond, source.shape)
+    everywhere = sampled(guided(patcher, source, cond), cond, source.shape)
+    assert (again - near).abs().mean() < 0.2 * (everywhere - near).abs().mean()
+    other = SimpleNamespace(name="another", describe=lambda: "another")
+    monkeypatch.setattr("det_pack.nodes.motion_files.model_spec", lambda model: other)
+    with pytest.raises(ValueError, match=f"made for {spec.name}, but the model is another"):
+        DeTLoadMotion.execute(patcher, name)
 
 
 def text_to_video_and_image_to_video() -> list[str]:

@@ -12,6 +12,7 @@ from ....det_core.files import check_name, is_hidden, natural
 
 ADAPTERS = "det_adapters"
 CONDITIONINGS = "det_conditionings"
+MOTIONS = "det_motions"
 LORAS = "loras"
 STATE_SUFFIX = ".state.safetensors"  # a training state lies beside its adapter and is not listed as one
 DIFFUSERS_PREFIX = "diffusers/"
@@ -19,7 +20,7 @@ DIFFUSERS_PREFIX = "diffusers/"
 
 def register_folders() -> None:
     """Make our folders of models known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
-    for key in (ADAPTERS, CONDITIONINGS):
+    for key in (ADAPTERS, CONDITIONINGS, MOTIONS):
         default = os.path.join(folder_paths.models_dir, key)
         folder_paths.add_model_folder_path(key, default, is_default=True)
         paths, _ = folder_paths.folder_names_and_paths[key]
@@ -98,6 +99,22 @@ def conditioning_path(name: str) -> Path:
     if name not in conditioning_names():
         raise ValueError(f"there is no conditioning {name!r} in models/{CONDITIONINGS}: press R to refresh the list")
     return Path(folder_paths.get_full_path_or_raise(CONDITIONINGS, name))
+
+
+def motion_names() -> list[str]:
+    """The motions that the loader offers, newest files included."""
+    folder_paths.filename_list_cache.pop(MOTIONS, None)
+    return [name for name in folder_paths.get_filename_list(MOTIONS) if not is_hidden(name)]
+
+
+def motion_path(name: str) -> Path:
+    """The file of a motion that the loader offered. Raises: ValueError for anything else."""
+    if name not in motion_names():
+        raise ValueError(
+            f"there is no motion {name!r} in models/{MOTIONS}: press R to refresh the list, or save one with Save "
+            "Motion"
+        )
+    return Path(folder_paths.get_full_path_or_raise(MOTIONS, name))
 
 
 def dit_names() -> list[str]:

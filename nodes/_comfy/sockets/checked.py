@@ -120,6 +120,15 @@ def check_track_length(tracks: Tracks, latent_frames: int, spec: DiTSpec) -> Non
         raise ValueError("no point of TRACKS is visible in any frame: track again with another mask")
 
 
+def latent_tracks(value: dict, latents: torch.Tensor, spec: DiTSpec) -> Tracks:
+    """TRACKS of the video that `latents` (1, C, T, H, W) were encoded from. Raises ValueError if they are another's."""
+    tracks = tracks_of(
+        value, latents.shape[-1] * spec.spatial_compression, latents.shape[-2] * spec.spatial_compression
+    )
+    check_track_length(tracks, latents.shape[2], spec)
+    return tracks
+
+
 def head_map(value) -> HeadMap:
     """What came in as FYM_HEADS. Raises ValueError if it is something else."""
     if not isinstance(value, HeadMap):

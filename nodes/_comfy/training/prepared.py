@@ -13,7 +13,7 @@ from ....det_core.models.families import DiTSpec
 from ....det_core.tracking.tracks import Tracks
 from ..loading.model_spec import model_spec
 from ..sampling.adapter_wrapper import has_adapter
-from ..sockets.checked import check_track_length, noise_mask_of, tracks_of, video_channels, video_latents
+from ..sockets.checked import latent_tracks, noise_mask_of, video_channels, video_latents
 from .fingerprint import fingerprint, model_fingerprint
 from .memory_check import check_fits
 from .trainable import trainable
@@ -102,8 +102,5 @@ def prepared(model, latents: dict, caption: list, tracks: dict | None = None) ->
     if has_adapter(model):
         raise ValueError("this MODEL has a motion adapter on it: connect the base model")
     z = video_latents(latents, video_channels(model), spec)
-    points = None
-    if tracks is not None:
-        points = tracks_of(tracks, z.shape[-1] * spec.spatial_compression, z.shape[-2] * spec.spatial_compression)
-        check_track_length(points, z.shape[2], spec)
+    points = None if tracks is None else latent_tracks(tracks, z, spec)
     return Prepared(model, spec, z, caption, noise_mask_of(latents), points)
