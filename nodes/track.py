@@ -8,7 +8,8 @@ from comfy_api.latest import io
 from ..det_core.tracking.draw import draw_tracks
 from ..det_core.tracking.tracks import sample_query_points
 from ._comfy.display.preview import preview_video
-from ._comfy.sockets.checked import first_mask, tracks_value, video_frames
+from ._comfy.sockets.checked import tracks_value, video_frames
+from ._comfy.sockets.pointing import boxes_of, clicks_of, subject_mask
 from ._comfy.sockets.tracking import TRACKER_NAMES, track_video
 
 
@@ -61,6 +62,24 @@ class DeTTrackVideo(io.ComfyNode):
                         "masks the first counts."
                     ),
                 ),
+                io.BoundingBox.Input(
+                    "box",
+                    optional=True,
+                    force_input=True,
+                    tooltip=(
+                        "A box around the subject in the first frame, in pixels of these frames, from Create Bounding "
+                        "Boxes, Bounding Box or a detector. Of what moves, the part in the box is the subject."
+                    ),
+                ),
+                io.String.Input(
+                    "clicks",
+                    optional=True,
+                    force_input=True,
+                    tooltip=(
+                        'Points on the subject in the first frame, as points editors write them: [{"x": 40, "y": 60}, '
+                        "...] in pixels of these frames. Of what moves, the parts under the points are the subject."
+                    ),
+                ),
             ],
             outputs=[
                 io.Tracks.Output(
@@ -75,12 +94,12 @@ class DeTTrackVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames, points, tracker, point_seed, mask=None) -> io.NodeOutput:
+    def execute(cls, frames, points, tracker, point_seed, mask=None, box=None, clicks=None) -> io.NodeOutput:
         video = video_frames(frames)
         generator = torch.Generator().manual_seed(point_seed)
-        queries = None
-        if mask is not None:
-            queries = sample_query_points(_fitted(first_mask(mask), video.shape[1:3]), points, generator=generator)
+        subject, queries = subject_mask(video, mask, boxes_of(box), clicks_of(clicks)), None
+        if subject is not None:
+            queries = sample_query_points(subject, points, generator=generator)
         with torch.inference_mode(False):
             tracks = track_video(video.clone(), queries, points, tracker, generator)
         drawn = draw_tracks(video, tracks)
@@ -89,9 +108,3 @@ class DeTTrackVideo(io.ComfyNode):
             drawn.float() / (255 if drawn.dtype == torch.uint8 else 1),
             ui=preview_video(drawn),
         )
-
-
-def _fitted(mask: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    if mask.shape == size:
-        return mask
-    return torch.nn.functional.interpolate(mask[None, None], tuple(size), mode="nearest")[0, 0]

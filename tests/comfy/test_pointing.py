@@ -1,0 +1,66 @@
+"""Track Video with a box or clicks: the points lie on what was pointed at."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+HEIGHT, WIDTH = 96, 160
+
+
+@pytest.fixture(scope="module")
+def two_movers() -> torch.Tensor:
+    """Two patterned squares that move apart before a patterned background, (9, 96, 160, 3)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def pattern(rows: int, columns: int, low: float) -> torch.Tensor:
+        cells = torch.rand(rows // 4, columns // 4, 3, generator=generator) * 0.4 + low
+        return cells.repeat_interleave(4, 0).repeat_interleave(4, 1)
+
+    background, left, right = pattern(HEIGHT, WIDTH, 0.0), pattern(24, 24, 0.6), pattern(24, 24, 0.6)
+    frames = []
+    for t in range(9):
+        frame = background.clone()
+        frame[30 : 30 + 24, 40 - 3 * t : 64 - 3 * t] = left
+        frame[40 : 40 + 24, 96 + 3 * t : 120 + 3 * t] = right
+        frames.append(frame)
+    return torch.stack(frames)
+
+
+def starts(frames, **where) -> torch.Tensor:
+    """(N, 2) px where the points begin."""
+    from det_pack.nodes.track import DeTTrackVideo
+
+    return DeTTrackVideo.execute(frames, 30, "dis", 0, **where).result[0]["track_path"][0]
+
+
+def test_pointing_chooses_among_what_moves(pack, two_movers, tmp_path, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    both = starts(two_movers)
+    assert both[:, 0].min() < 70 and both[:, 0].max() > 90
+    box = {"x": 0, "y": 0, "width": 75, "height": HEIGHT}
+    for given in (box, [box], [[box]]):
+        assert starts(two_movers, box=given)[:, 0].max() < 75
+    assert starts(two_movers, clicks=json.dumps([{"x": 108, "y": 52}]))[:, 0].min() > 85
+    assert torch.equal(starts(two_movers, box=[], clicks=""), both)
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[:, 40:64, 96:120] = 1
+    assert starts(two_movers, mask=mask, box=box)[:, 0].min() > 85  # a mask counts first
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ({"box": {"x": 500, "y": 0, "width": 9, "height": 9}}, "lies outside the picture of 160x96"),
+        ({"box": {"left": 3}}, "no bounding box"),
+        ({"clicks": "here"}, "clicks are JSON"),
+        ({"clicks": '[{"x": 999, "y": 1}]'}, "lies outside the picture"),
+    ],
+)
+def test_bad_pointing_is_refused(pack, two_movers, where, message):
+    with pytest.raises(ValueError, match=message):
+        starts(two_movers, **where)
