@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.media.card import THUMBNAIL, card, picture_of
 from ..det_core.models.families import format_blocks
+from ..det_core.models.identity import KEY as IDENTITY
 from ._comfy.display.library import found_motions, in_short, library_sheet
 from ._comfy.display.notice import say
 from ._comfy.display.preview import image_of
@@ -16,6 +17,8 @@ from ._comfy.loading import paths
 from ._comfy.sockets.checked import DetAdapter
 
 logger = logging.getLogger(__name__)
+
+HIDDEN = ("kept_blocks", IDENTITY, THUMBNAIL)  # of what a file says: nothing to read, or said in other words
 
 
 class DeTSaveMotionAdapter(io.ComfyNode):
@@ -122,8 +125,7 @@ class DeTLoadMotionAdapter(io.ComfyNode):
     def execute(cls, name) -> io.NodeOutput:
         adapter = MotionAdapter.load(paths.adapter_path(name)).requires_grad_(False)
         lines = [f"base model: {adapter.describe()}", f"advised blocks: {format_blocks(adapter.keep)}"]
-        untold = ("kept_blocks", THUMBNAIL)
-        lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items()) if key not in untold]
+        lines += [f"{key}: {value}" for key, value in sorted(adapter.metadata.items()) if key not in HIDDEN]
         say("\n".join(in_short(adapter.metadata)))
         picture = picture_of(adapter.metadata)
         return io.NodeOutput(adapter, "\n".join(lines), ui=picture and ui.PreviewImage(image_of(picture), cls=cls))

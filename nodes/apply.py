@@ -6,6 +6,8 @@ from comfy_api.latest import io
 
 from ..det_core.adapter.placement import Placement
 from ..det_core.models.families import kept_blocks, parse_blocks
+from ._comfy.display.notice import Notice
+from ._comfy.loading.base import other_base
 from ._comfy.loading.model_spec import model_spec
 from ._comfy.sampling.adapter_wrapper import apply_adapter
 from ._comfy.sockets.checked import DetAdapter, all_masks, curve
@@ -68,7 +70,10 @@ class DeTApplyMotionAdapter(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Where in the sampling the adapter starts to act. Motion is decided early: keep it 0.",
+                    tooltip=(
+                        "Where in the sampling the adapter starts to act. Motion is decided early: keep it 0. A share "
+                        "of the schedule, as in ComfyUI's other nodes; see end_percent."
+                    ),
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -80,7 +85,9 @@ class DeTApplyMotionAdapter(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "Where in the sampling it stops. 0.3 to 0.5 still fixes the motion and leaves details to "
-                        "the base model."
+                        "the base model. A share of the schedule: of the steps of simple or normal schedules, too, "
+                        "whatever their shift (0.5 of 4 steps: 2). Of LTX-2's own eight sigmas six lie before 0.65, "
+                        "the others at 0.80 and 0.94. Take a hair more than a step's share."
                     ),
                 ),
                 io.Mask.Input(
@@ -112,6 +119,8 @@ class DeTApplyMotionAdapter(io.ComfyNode):
         over_sampling=None,
     ) -> io.NodeOutput:
         count = model_spec(model).num_blocks
+        if warning := other_base(adapter.metadata, model):
+            Notice.of_this_node().say(warning)
         if blocks.strip():
             keep = parse_blocks(blocks, count)
         elif drop_fraction < 0:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core import __version__
 from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.models.families import DiTSpec
 from ..det_core.training.config import TrainConfig
 from ..det_core.training.loop import train_motion_adapter
-from ..det_core.training.presets import PRESETS, preset_config
-from ..det_core.training.state import TrainState
 from ..det_core.training.views import scaled_frames
 from ._comfy.display.notice import say
 from ._comfy.display.preview import TrainingView, loss_picture
 from ._comfy.loading import paths
 from ._comfy.sockets.checked import DetAdapter, video_frames
-from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
+from ._comfy.sockets.inputs import base_inputs, learning_rate_input, preview_inputs, run_inputs, source_inputs
 from ._comfy.training.keeper import Keeper
 from ._comfy.training.prepared import Prepared, prepared
 from ._comfy.training.runs import load_weights, resume_is_known, saved_run
 from ._comfy.training.sampler import Sampler
+from ._comfy.training.settings import PRESET_NAMES, chosen_config, in_words, metadata, noise_span
 
 logger = logging.getLogger(__name__)
-
-PRESET_NAMES = ("auto", "paper", "fast", "low VRAM", "custom")
 
 
 class DeTTrainMotionAdapter(io.ComfyNode):
@@ -114,6 +108,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                 io.Image.Input(
                     "frames", optional=True, tooltip="The frames that you encode; only the preset fast looks at them."
                 ),
+                *base_inputs(),
             ],
             outputs=[
                 DetAdapter.Output(display_name="adapter", tooltip="For Apply Motion Adapter and Save Motion Adapter."),
@@ -148,12 +143,18 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         kernel_size=0,
         preset="auto",
         frames=None,
+        noise_range="auto",
+        noise="uniform",
+        empty_prompt=None,
+        guidance=3.5,
+        fps=0.0,
     ) -> io.NodeOutput:
-        job = prepared(model, latents, caption, tracks)
+        job = prepared(model, latents, caption, tracks).guided(empty_prompt, guidance)
         numbers = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
-        config = chosen_config(preset, job.spec, numbers, tracking_weight=tracking_weight, seed=train_seed)
-        used = (frames,) if config.scale < 1 else ()
-        run = saved_run(run_name, resume, config, job.source(*used))
+        part, span = noise_span(noise_range, model)
+        own = {"tracking_weight": tracking_weight, "seed": train_seed, "noise": noise, "noise_span": span}
+        config = chosen_config(preset, job.spec, numbers, **own)
+        run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config, frames)))
         if run.finished:
             state = run.state
             with torch.inference_mode(False):
@@ -166,7 +167,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             sizes = {"mid_dim": config.mid_dim, "kernel_size": config.kernel_size, "batch": config.batch}
             job = job.for_steps(z.shape, checkpointing=checkpointing, **sizes)
             view = TrainingView(config.steps, run.state.step if run.state else 0)
-            view.say(f"{_in_words(config)}; {job.memory_in_words()}{_caution(job.spec)}")
+            view.say(f"{in_words(config)}; {job.memory_in_words()}{_caution(job.spec)}")
             with job.trainable(z) as (denoiser, x0):
                 sampler = None
                 if vae is not None and preview_prompt is not None and preview_every:
@@ -183,29 +184,17 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         resume=run.state,
                     )
                 adapter, state = result.adapter.cpu(), result.state
-            view.say(f"trained: {_in_words(config)}; kept as {run.file.name}{_caution(job.spec)}")
-        adapter.requires_grad_(False).metadata.update(_metadata(config, state))
+            view.say(f"trained: {in_words(config)}; kept as {run.file.name}{_caution(job.spec)}")
+        adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps))
         losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}
         return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(loss_picture(state.losses), cls=cls))
 
 
-def chosen_config(preset: str, spec: DiTSpec, numbers: dict[str, float], **rest) -> TrainConfig:
-    """The settings of a preset for a base model. numbers: those of the node, where 0 is the model's own.
-
-    Raises: ValueError if a number is no setting, or is missing where the preset takes all of them as they stand.
-    """
-    size = numbers["kernel_size"]
-    if size and size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {size}: use {size + 1}")
-    if preset == "paper":
-        return preset_config("paper", spec, seed=rest["seed"])
-    own = TrainConfig.for_spec(spec)
-    missing = [f"{name} (the model's own: {getattr(own, name):g})" for name, value in numbers.items() if not value]
-    if preset == "custom" and missing:
-        raise ValueError(f"the preset custom takes the numbers as they stand, and some are 0: set {', '.join(missing)}")
-    known = preset.lower().replace(" ", "_")
-    changes = {name: value for name, value in numbers.items() if value} | rest
-    return preset_config(known if known in PRESETS else "paper", spec, **changes)
+def _looked_at(job: Prepared, config: TrainConfig, frames) -> tuple:
+    """What a training looks at beside what every training does: the frames, the MODEL's schedule."""
+    sampling = job.model.get_model_object("model_sampling")
+    shift = (float(sampling.percent_to_sigma(0.5)),) if config.noise != "uniform" else ()
+    return (*((frames,) if config.scale < 1 else ()), *shift)
 
 
 def _at_scale(job: Prepared, config: TrainConfig, frames, vae) -> torch.Tensor:
@@ -226,28 +215,8 @@ def _at_scale(job: Prepared, config: TrainConfig, frames, vae) -> torch.Tensor:
     return z
 
 
-def _in_words(config: TrainConfig) -> str:
-    scale = f", at {config.scale:g} of the size" if config.scale < 1 else ""
-    return (
-        f"{config.steps} steps, learning rate {config.lr:g}, tracking {config.tracking_weight:g}, kernels "
-        f"{config.mid_dim} wide over {config.kernel_size} latent frames, seed {config.seed}{scale}"
-    )
-
-
 def _caution(spec: DiTSpec) -> str:
     if not spec.caution:
         return ""
     logger.warning("%s", spec.caution)
     return f"\n{spec.caution}"
-
-
-def _metadata(config: TrainConfig, state: TrainState) -> dict[str, str]:
-    last = {name: next((v for v in reversed(values) if v == v), None) for name, values in state.losses.items()}
-    return {
-        "config": json.dumps(dataclasses.asdict(config)),
-        "steps": str(state.step),
-        "losses": json.dumps({k: v for k, v in last.items() if v is not None}),
-        "seed": str(config.seed),
-        "source": json.dumps({"fingerprint": state.learns_from}),
-        "pack_version": __version__,
-    }

@@ -79,6 +79,8 @@ class MotionAdapter(nn.Module):
         }
         adapter = cls(spec.name, spec.num_blocks, kernels)
         adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, defaults.drop_fraction))
+        if spec.version:
+            adapter.metadata["base_version"] = spec.version
         return adapter
 
     @property
@@ -94,14 +96,18 @@ class MotionAdapter(nn.Module):
 
     def describe(self) -> str:
         """The base model it was made for, in an error message."""
-        return f"{self.base_model} with {self.num_blocks} blocks of {self.kernel.dim} channels"
+        version = self.metadata.get("base_version", "")
+        name = " ".join(filter(None, (self.base_model, version)))
+        return f"{name} with {self.num_blocks} blocks of {self.kernel.dim} channels"
 
     def kernels_for(self, spec: DiTSpec, keep: Iterable[int] | None = None) -> dict[int, TemporalKernel]:
         """The kernels to put on the model `spec`: those of the blocks `keep`, or all.
 
         Raises ValueError naming both models if the adapter was made for another one, or the block that does not exist.
         """
-        if (self.base_model, self.num_blocks, self.kernel.dim) != (spec.name, spec.num_blocks, spec.dim):
+        version = self.metadata.get("base_version") or spec.version  # files of earlier versions do not say
+        ours = (self.base_model, self.num_blocks, self.kernel.dim, version)
+        if ours != (spec.name, spec.num_blocks, spec.dim, spec.version):
             raise ValueError(
                 f"this motion adapter was made for {self.describe()}, but the model is {spec.describe()}: "
                 "load the model it was trained on, or train an adapter for this one"

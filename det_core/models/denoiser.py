@@ -17,6 +17,7 @@ from torch import nn
 from .compute.checkpointing import checkpointed
 from .families import DiTSpec, spec_for
 from .families.positions import Positions, token_positions
+from .noise import UNIFORM, Noise, shifted
 
 Condition = dict[str, torch.Tensor]
 
@@ -46,12 +47,12 @@ class Denoiser(Protocol):
     def loss_weight(self, t: torch.Tensor) -> torch.Tensor:
         """(B,) factor that makes a squared error of x0 the squared error of the velocity."""
 
-    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
-        """(count,) random times to train at, 1000 u^power with u uniform from a CPU generator. Best left on the CPU:
-        the trainer decides by them and moves them."""
+    def sample_t(self, count: int, generator: torch.Generator, noise: Noise = UNIFORM) -> torch.Tensor:
+        """(count,) random times to train at, from a CPU generator. Best left on the CPU: the trainer decides by them
+        and moves them."""
 
-    def tracked(self, t: torch.Tensor) -> torch.Tensor:
-        """(B,) bool: the noise at `t` is low enough for the tracking loss to mean something."""
+    def time_at(self, left: float) -> float:
+        """The time at which the model is called when the share `left` of a sampling is to go: 1000 at 1, 0 at 0."""
 
     def at_positions(
         self, times: Positions = None, rows: Positions = None, columns: Positions = None
@@ -137,17 +138,18 @@ class DiffusersDenoiser:
             return 1 / (1 - self._alpha(t)).flatten()
         return (1000 / self._here(t).clamp(min=1)) ** 2
 
-    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
-        """At power 1 uniform, as in the released code: whole timesteps for v-prediction, any sigma for flow. Of two
-        experts each gets half of the draws, uniform over its own times."""
-        t = 1000 * torch.rand(count, generator=generator) ** power
-        if (boundary := self.spec.boundary) is not None:
+    def sample_t(self, count: int, generator: torch.Generator, noise: Noise = UNIFORM) -> torch.Tensor:
+        """Whole timesteps for v-prediction, as in the released code, any sigma for flow. Of two experts each gets half
+        of uniform draws, over its own times."""
+        t = noise.times(torch.rand(count, generator=generator), self.time_at)
+        boundary = self.spec.boundary
+        if boundary is not None and noise.span == UNIFORM.span and not noise.as_sampled:
             t = torch.where(t < 500, t / 500 * boundary, boundary + (t / 500 - 1) * (1000 - boundary))
         return t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)
 
-    def tracked(self, t: torch.Tensor) -> torch.Tensor:
-        """t <= 400 for CogVideoX, as in the released code; the flow models' sigma <= 0.55 is the same noise level."""
-        return t <= self.spec.track_limit
+    def time_at(self, left: float) -> float:
+        """CogVideoX is sampled at evenly spaced times, a flow model as its shift says."""
+        return 1000 * left if self.spec.prediction == "v" else shifted(left, self.spec.defaults.shift)
 
     def at_positions(
         self, times: Positions = None, rows: Positions = None, columns: Positions = None

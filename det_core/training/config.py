@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from ..models.compute.checkpointing import POLICIES
 from ..models.families import DiTSpec
 from ..models.families.spec import Optimisation
+from ..models.noise import NOISES, Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class TrainConfig(FitConfig):
     """How a motion adapter is trained. Defaults: the paper's for CogVideoX-5B; `for_spec` has each base model's own."""
 
     timestep_power: float = 1.0  # t = 1000 u^power; 1 is uniform (the paper), below 1 draws towards noise
+    noise: str = "uniform"  # "as sampled": times as likely as a sampler is to call the model there
+    noise_span: tuple[float, float] = (0.0, 1.0)  # of the noise that is looked at, 0 clean; `noise.SPANS` names some
     tracking_weight: float = 0.1  # lambda_TL of eq. 5
     tracking_sampling: str = "bilinear"  # "nearest" as in the released code
     tracking_reduction: str = "visible"  # "all" as in the released code
@@ -58,6 +61,16 @@ class TrainConfig(FitConfig):
         super().__post_init__()
         if not 0 < self.scale <= 1:
             raise ValueError(f"the training scale lies above 0 and at most at 1, got {self.scale:g}")
+        if self.noise not in NOISES:
+            raise ValueError(f'noise is one of {", ".join(NOISES)}; got "{self.noise}"')
+        low, high = self.noise_span
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"the span of noise runs from 0 (clean) to 1 at most, got {low:g} to {high:g}")
+
+    @property
+    def draw(self) -> Noise:
+        """How a step draws its times."""
+        return Noise(self.timestep_power, tuple(self.noise_span), self.noise == "as sampled")
 
     @property
     def kernel_shape(self) -> dict[str, int | None]:

@@ -40,6 +40,7 @@ class DrawnFromViews:
         with self.views[0].placed(denoiser):
             pass  # a model that cannot do this says so now
         self.shape = self.views[0].latents.shape
+        self.track_limit = config.draw.track_limit(denoiser.spec.track_limit, denoiser.time_at)
         self.followed = [
             Followed.of(view.tracks, view.latents.shape, denoiser.device)
             if view.tracks and config.tracking_weight
@@ -54,9 +55,9 @@ class DrawnFromViews:
         view, followed = self.views[index], self.followed[index]
         x0 = view.latents.expand(config.batch, *view.latents.shape[1:])
         cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in self.cond.items()}
-        t = denoiser.sample_t(config.batch, generator, config.timestep_power)
+        t = denoiser.sample_t(config.batch, generator, config.draw)
         # The released code tracks only where the noise is low enough (t <= 400): above, x0 predictions are too blurred.
-        low_noise = denoiser.tracked(t).nonzero().flatten()
+        low_noise = (t <= self.track_limit).nonzero().flatten()
         t, low_noise = _sent(t, x0.device), _sent(low_noise, x0.device)
         noise = _sent(torch.randn(x0.shape, generator=generator, pin_memory=x0.is_cuda), x0.device).to(x0)
         with view.placed(denoiser), torch.autocast(x0.device.type, torch.bfloat16, enabled=config.bf16):

@@ -174,8 +174,8 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
 
     original = training.ComfyDenoiser
 
-    def remember(*args):
-        look.denoiser = original(*args)
+    def remember(*args, **more):
+        look.denoiser = original(*args, **more)
         return look.denoiser
 
     training.ComfyDenoiser = remember

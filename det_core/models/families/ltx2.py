@@ -45,7 +45,16 @@ class LTX2(Family):
             track_limit=550,
             defaults=Defaults(cfg=1.0, shift=2.37, width=768, height=512, frames=97, sample_steps=8),
             attention="first",
+            version=_version(model),
         )
+
+
+def _version(model: nn.Module) -> str:
+    """2.5 has no biases in its MLPs; 2.3 before it brought modulated prompts."""
+    block = model.transformer_blocks[0]
+    if block.ff.net[2].bias is None:
+        return "2.5"
+    return "2.3" if block.cross_attention_adaln else "2.0"
 
 
 LTX_2 = LTX2()

@@ -98,6 +98,7 @@ class DiTSpec:
     head_width: int | None = None  # channels of an attention head, where fused projections go head by head
     attention: Where = "all"  # where the video's tokens stand in a block's q and k
     embedded_guidance: bool = False  # is told its guidance instead of being run twice for it
+    version: str = ""  # of a family whose versions have the same sizes and other weights
     boundary: float | None = None  # two experts, their blocks alternate in `taps`: time from which the first acts
     caution: str | None = None  # known trouble, for the user to read before training
 
@@ -138,7 +139,8 @@ class DiTSpec:
 
     def describe(self) -> str:
         """The model in an error message: name, blocks, width."""
-        return f"{self.name} with {self.num_blocks} blocks of {self.dim} channels"
+        name = " ".join(filter(None, (self.name, self.version)))
+        return f"{name} with {self.num_blocks} blocks of {self.dim} channels"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

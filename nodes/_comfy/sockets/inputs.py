@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ....det_core.models.noise import NOISES, SPANS
+
 RESUME = ("auto", "start anew", "must resume")  # a saved run, which `training.runs` looks for
 
 
@@ -96,5 +98,62 @@ def preview_inputs(vae: str = "Decodes the samples of the preview."):
             "preview_negative",
             optional=True,
             tooltip="Negative prompt of the samples; without it they have no guidance.",
+        ),
+    ]
+
+
+def base_inputs():
+    """What follows from how the base model is sampled: noise_range, noise, empty_prompt, guidance, fps."""
+    return [
+        io.Combo.Input(
+            "noise_range",
+            options=["auto", *SPANS],
+            default="auto",
+            optional=True,
+            tooltip=(
+                "For Wan 2.2, whose two experts share the sampling: which one this is. auto: as the file's name says "
+                "(high_noise, low_noise), otherwise all. high: sigma above 0.8, where motion and layout are decided. "
+                "low: sigma below 0.92."
+            ),
+        ),
+        io.Combo.Input(
+            "noise",
+            options=list(NOISES),
+            default="uniform",
+            optional=True,
+            tooltip=(
+                "uniform: every amount of noise as often, as in the paper. as sampled: as often as a sampler with this "
+                "MODEL's shift meets it, for models of 4 to 8 steps; tracking then acts in the last two fifths of them."
+            ),
+        ),
+        io.Conditioning.Input(
+            "empty_prompt",
+            optional=True,
+            tooltip=(
+                "For models that are distilled to need no guidance (MiniMax H3 and others sampled at cfg 1): the "
+                "encoding of an empty prompt. The training then leaves their built-in guidance alone. One forward more "
+                "a step."
+            ),
+        ),
+        io.Float.Input(
+            "guidance",
+            default=3.5,
+            min=1.0,
+            max=20.0,
+            step=0.1,
+            optional=True,
+            advanced=True,
+            tooltip="How strong the guidance in the model is, with empty_prompt. Trainers of MiniMax H3 use 3 to 4.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=0.0,
+            min=0.0,
+            max=240.0,
+            step=0.01,
+            optional=True,
+            advanced=True,
+            tooltip="Frames per second of the source as it is encoded (Fit Video gives it), for the adapter's file. 0: "
+            "not known. It changes nothing.",
         ),
     ]

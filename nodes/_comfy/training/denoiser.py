@@ -17,6 +17,7 @@ from torch import nn
 from ....det_core.adapter.attach import tapped
 from ....det_core.models.families import DiTSpec, unwrapped
 from ....det_core.models.families.positions import Positions, native_positions
+from ....det_core.models.noise import UNIFORM, Noise
 from ..sampling.call import stream_shapes, video_tokens
 from .conditions import Conditions
 
@@ -24,17 +25,34 @@ from .conditions import Conditions
 class ComfyDenoiser:
     """det_core's Denoiser over a loaded comfy BaseModel."""
 
-    def __init__(self, patcher, model, spec: DiTSpec, conditions: Conditions, model_options: dict):
-        """conditions: what the caption says of the clip; model_options: those of the sampling."""
+    def __init__(
+        self,
+        patcher,
+        model,
+        spec: DiTSpec,
+        conditions: Conditions,
+        model_options: dict,
+        *,
+        empty: Conditions | None = None,
+        guidance: float = 1.0,
+    ):
+        """
+        Args:
+            conditions: what the caption says of the clip. model_options: those of the sampling.
+            empty, guidance: for a base model whose one answer for a caption holds the guidance already. `predict_x0`
+                is then that answer with `guidance` taken out again: (x0(caption) + (g - 1) x0(empty)) / g, where the
+                bare model makes x0(empty).
+        """
         self.patcher, self.model = patcher, model
         self.transformer: nn.Module = unwrapped(model.diffusion_model)
         self.device = patcher.load_device
         self.conditions, self._options = conditions, model_options
+        self._empty, self._guidance = empty, guidance
         self._times: Positions = None
         self._extra: dict = {}
         self._grid: tuple[int, int, int] | None = None
         self._installed: list[_Installed] = []
-        call = self._call(conditions.x0, torch.ones(1, device=self.device), None)
+        call = self._call(conditions, conditions.x0, torch.ones(1, device=self.device), None)
         self.spec = video_tokens(model, spec, conditions.x0, *call).spec
 
     # t in det_core's units <-> sigma in the model's
@@ -48,18 +66,27 @@ class ComfyDenoiser:
         return self.model.model_sampling.noise_scaling(self._sigma(t), noise, x0, False)
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: dict) -> torch.Tensor:
+        if self._empty is None:
+            return self._predicted(x_t, t, self.conditions)
+        with torch.no_grad(), self.detached():
+            without = self._predicted(x_t, t, self._empty)
+        return (self._predicted(x_t, t, self.conditions) + (self._guidance - 1) * without) / self._guidance
+
+    def _predicted(self, x_t: torch.Tensor, t: torch.Tensor, conditions: Conditions) -> torch.Tensor:
         sigma = self._sigma(t)
-        frames = self.conditions.frames(x_t, self._times)
-        x_t = self.conditions.seen(x_t, sigma, frames)
-        arguments, options = self._call(x_t, sigma, frames)
+        frames = conditions.frames(x_t, self._times)
+        x_t = conditions.seen(x_t, sigma, frames)
+        arguments, options = self._call(conditions, x_t, sigma, frames)
         self._grid = video_tokens(self.model, self.spec, x_t, arguments, options).grid
         packed = x_t.reshape(len(x_t), 1, -1) if len(arguments.get("latent_shapes") or ()) > 1 else x_t
         x0 = self.model.apply_model(packed, sigma, transformer_options=options, **arguments).float()
-        return self.conditions.made(x0.reshape(x_t.shape), frames)
+        return conditions.made(x0.reshape(x_t.shape), frames)
 
-    def _call(self, x_t: torch.Tensor, sigma: torch.Tensor, frames: list[int] | None) -> tuple[dict, dict]:
+    def _call(
+        self, conditions: Conditions, x_t: torch.Tensor, sigma: torch.Tensor, frames: list[int] | None
+    ) -> tuple[dict, dict]:
         """Keyword arguments and `transformer_options` of a call of the model, as a sampler makes them."""
-        part = comfy.samplers.get_area_and_mult(self.conditions.of(frames), x_t, sigma)
+        part = comfy.samplers.get_area_and_mult(conditions.of(frames), x_t, sigma)
         options = comfy.model_patcher.create_model_options_clone(self._options)["transformer_options"]
         to_clean = torch.cat([sigma[:1], sigma.new_zeros(1)])  # some models read the next sigma, too: straight to x0
         options.update(self._extra, cond_or_uncond=[0], uuids=[part.uuid], sigmas=sigma, sample_sigmas=to_clean)
@@ -73,12 +100,13 @@ class ComfyDenoiser:
         square = self._sigma(t).square()
         return 1 / square + 1 if self.spec.prediction == "v" else 1 / square
 
-    def sample_t(self, count: int, generator: torch.Generator, power: float = 1.0) -> torch.Tensor:
-        t = 1000 * torch.rand(count, generator=generator) ** power
+    def sample_t(self, count: int, generator: torch.Generator, noise: Noise = UNIFORM) -> torch.Tensor:
+        t = noise.times(torch.rand(count, generator=generator), self.time_at)
         return (t.floor() if self.spec.prediction == "v" else t.clamp(min=1.0)).to(self.device)
 
-    def tracked(self, t: torch.Tensor) -> torch.Tensor:
-        return t <= self.spec.track_limit
+    def time_at(self, left: float) -> float:
+        """By the MODEL's own schedule, with the shift that a node has set."""
+        return time_at(self.model.model_sampling, self.spec, left)
 
     @contextmanager
     def at_positions(
@@ -137,6 +165,11 @@ class ComfyDenoiser:
         finally:
             for entry in self._installed:
                 entry.enter()
+
+
+def time_at(sampling, spec: DiTSpec, left: float) -> float:
+    """The time at which a sampler with `sampling` (a comfy ModelSampling) calls the model when `left` is to go."""
+    return 1000 * left if spec.prediction == "v" else 1000 * float(sampling.percent_to_sigma(1 - left))
 
 
 class _Installed:

@@ -14,6 +14,7 @@ from ....det_core.tracking.tracks import Tracks
 from ..loading.model_spec import model_spec
 from ..sampling.adapter_wrapper import has_adapter
 from ..sockets.checked import latent_tracks, noise_mask_of, video_channels, video_latents
+from .conditions import check_conditioning
 from .fingerprint import fingerprint, model_fingerprint
 from .memory_check import check_fits
 from .trainable import trainable
@@ -23,7 +24,8 @@ from .trainable import trainable
 class Prepared:
     """model: MODEL. latents: (1, C, T, H, W) as the VAE gave them, mask: their noise mask. caption: CONDITIONING.
 
-    tracks: of the same frames. memory: bytes that a step needs beside the weights, once they have been estimated.
+    empty, guidance: CONDITIONING of an empty prompt, and the guidance that is in the model's own answer; see the
+    denoiser. tracks: of the same frames. memory: bytes that a step needs beside the weights, once they are estimated.
     """
 
     model: object
@@ -32,6 +34,8 @@ class Prepared:
     caption: list
     mask: torch.Tensor | None = None
     tracks: Tracks | None = None
+    empty: list | None = None
+    guidance: float = 1.0
     memory: int = 0
     checkpointing: bool = False
 
@@ -44,7 +48,19 @@ class Prepared:
     def source(self, *more) -> str:
         """A fingerprint of all that is learned from: model, latents, caption, tracks, and `more`."""
         points = (self.tracks.points, self.tracks.visible) if self.tracks else None
-        return fingerprint(model_fingerprint(self.model), self.latents, self.mask, self.caption, points, *more)
+        guided = () if self.empty is None else (self.empty, self.guidance)
+        known = (model_fingerprint(self.model), self.latents, self.mask, self.caption, points)
+        return fingerprint(*known, *guided, *more)
+
+    def guided(self, empty: list | None, guidance: float) -> Prepared:
+        """This, for a base model whose answer has its guidance in it; without `empty`, for another one.
+
+        Raises: ValueError if the conditioning does not fit the source.
+        """
+        if empty is None:
+            return self
+        check_conditioning(self.model.model, empty[0][1], self.latents.shape[2], self.mask is not None)
+        return replace(self, empty=empty, guidance=guidance)
 
     def for_steps(self, shape: torch.Size, *, checkpointing: bool, batch: int = 1, **sizes) -> Prepared:
         """This, with the memory of steps on latents of `shape` estimated. sizes: further ones of `training_memory`.
@@ -92,7 +108,8 @@ class Prepared:
 
         latents: other ones of the same clip, at a reduced size. single_frames: they are looked at alone, too.
         """
-        z, given = (self.latents if latents is None else latents), {"mask": self.mask, "single_frames": single_frames}
+        z = self.latents if latents is None else latents
+        given = {"mask": self.mask, "single_frames": single_frames, "empty": self.empty, "guidance": self.guidance}
         return trainable(self.model, self.caption, z, self.spec, self.memory, self.checkpointing, **given)
 
 

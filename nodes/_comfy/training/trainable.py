@@ -40,6 +40,8 @@ def trainable(
     *,
     mask: torch.Tensor | None = None,
     single_frames: bool = False,
+    empty: list | None = None,
+    guidance: float = 1.0,
 ) -> Iterator[tuple[ComfyDenoiser, torch.Tensor]]:
     """Inside: autograd works, other models are out of VRAM, the MODEL is loaded. Gives (denoiser, latents in model
     space).
@@ -51,6 +53,8 @@ def trainable(
         checkpointing: compute each block again during backward instead of keeping what is inside.
         mask: the LATENT's noise mask; where it is 0 the source is given and not learned.
         single_frames: frames on their own will be looked at, too.
+        empty, guidance: CONDITIONING of an empty prompt, and the guidance that is in the model's answer; see the
+        denoiser.
     Raises: ValueError if the conditioning does not fit the source or the model.
     """
     check_conditioning(model.model, positive[0][1], latents.shape[2], mask is not None)
@@ -61,7 +65,8 @@ def trainable(
         patcher = own_patcher(model)
         stack.callback(lambda: patcher.detach(unpatch_all=False))
         z = latents.clone()
-        conds = {"positive": copied(comfy.sampler_helpers.convert_cond(positive))}
+        given = {"positive": positive} | ({} if empty is None else {"empty": empty})
+        conds = {name: copied(comfy.sampler_helpers.convert_cond(one)) for name, one in given.items()}
         options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
         comfy.sampler_helpers.prepare_model_patcher(patcher, conds, options)
         extra, extra_memory = comfy.sampler_helpers.get_additional_models(conds, patcher.model_dtype())
@@ -72,9 +77,10 @@ def trainable(
         stack.callback(patcher.cleanup)
         patcher.pre_run()
         x0 = real.process_latent_in(z.to(patcher.load_device, torch.float32))
-        conditions = _conditions(real, conds, x0, mask)
+        about = _conditions(real, conds, x0, mask)
         options["transformer_options"] = {**patcher.apply_hooks(hooks=None), **options["transformer_options"]}
-        denoiser, dit = ComfyDenoiser(patcher, real, spec, conditions, options), real.diffusion_model
+        dit, of_empty = real.diffusion_model, {"empty": about.get("empty"), "guidance": guidance}
+        denoiser = ComfyDenoiser(patcher, real, spec, about["positive"], options, **of_empty)
         if single_frames:
             check_single_frames(denoiser)
         stack.enter_context(overridden(differentiable_forwards(dit)))
@@ -85,8 +91,8 @@ def trainable(
         yield denoiser, x0
 
 
-def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | None) -> Conditions:
-    """The caption's conditions of the clip `x0`; what the latents' noise mask, or the picture of image-to-video, gives
+def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | None) -> dict[str, Conditions]:
+    """The conditions of the clip `x0`, by name; what the latents' noise mask, or the picture of image-to-video, gives
     of it is not learned."""
     mask, blend = None, noise_mask is not None
     if blend:
@@ -105,7 +111,7 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
         seed=0,
         latent_shapes=stream_shapes(real, x0.shape),
     )
-    return Conditions(real, conds["positive"][0], x0, mask, blend)
+    return {name: Conditions(real, cond[0], x0, mask, blend) for name, cond in conds.items()}
 
 
 def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list[tuple[nn.Module, Callable]]:
