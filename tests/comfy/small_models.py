@@ -266,6 +266,42 @@ _COSMOS = dict(
     crossattn_emb_channels=32,
 )
 _COSMOS2 = _COSMOS | dict(image_model="cosmos_predict2", in_channels=17, model_channels=128)
+_ANIMA = _COSMOS | dict(image_model="anima", model_channels=128)
+_SVD = dict(
+    model_channels=32,
+    in_channels=8,
+    out_channels=4,
+    image_size=32,
+    num_res_blocks=[1, 1],
+    channel_mult=[1, 1],
+    transformer_depth=[1, 0],
+    transformer_depth_output=[1, 1, 0, 0],
+    transformer_depth_middle=1,
+    context_dim=32,
+    num_classes="sequential",
+    adm_in_channels=48,
+    num_head_channels=32,
+    use_spatial_transformer=True,
+    use_temporal_attention=True,
+    use_temporal_resblock=True,
+    use_linear_in_transformer=True,
+    extra_ff_mix_layer=True,
+    merge_strategy="learned_with_images",
+    merge_factor=0.0,
+    video_kernel_size=[3, 1, 1],
+    legacy=False,
+)
+_SEEDVR2 = dict(
+    image_model="seedvr2",
+    vid_dim=64,
+    txt_in_dim=32,
+    heads=1,
+    head_dim=64,
+    num_layers=2,
+    rope_dim=64,
+    norm_eps=1e-5,
+    mlp_type="swiglu",
+)
 _MOCHI = dict(
     image_model="mochi_preview",
     patch_size=2,
@@ -404,8 +440,15 @@ CASES = {
     ),
     "Kandinsky 5": Case("Kandinsky5", _KANDINSKY),
     "Cosmos 1": Case("CosmosT2V", _COSMOS),
+    "Cosmos 1 I2V": Case("CosmosI2V", _COSMOS | dict(in_channels=17)),
     "Cosmos Predict2": Case("CosmosI2VPredict2", _COSMOS2),
+    "Cosmos Predict2 T2I": Case("CosmosT2IPredict2", _COSMOS2 | dict(in_channels=16)),
+    "Anima": Case("Anima", _ANIMA),
     "Mochi": Case("GenmoMochi", _MOCHI, channels=12),
+    "SeedVR2": Case("SeedVR2", _SEEDVR2),
+    "Stable Video Diffusion": Case("SVD_img2vid", _SVD, channels=4),
+    "SV3D u": Case("SV3D_u", _SVD, channels=4),
+    "SV3D p": Case("SV3D_p", _SVD, channels=4),
 }
 
 
@@ -413,7 +456,7 @@ def fill(model: torch.nn.Module, seed: int = 0) -> None:
     """Every parameter and buffer random, of a size at which signals keep theirs."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or not tensor.numel():
             continue
         noise = torch.randn(tensor.shape, generator=generator)
         if "inv_freq" in name:

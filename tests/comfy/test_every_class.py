@@ -52,8 +52,13 @@ REFUSED: dict[str, dict[str, str]] = {
     "CogVideoX 5B I2V": {"heads": "has learned positions"},
     "CogVideoX 5B I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
     "CogVideoX inpainting (VOID)": {"heads": _STEERS},
-    **{name: dict.fromkeys(NODES[:3], _UNKNOWN) for name in ("Kandinsky 5", "Cosmos 1", "Cosmos Predict2", "Mochi")},
+    **{
+        name: dict.fromkeys(NODES[:3], _UNKNOWN)
+        for name in CASES
+        if name.startswith(("Kandinsky", "Cosmos", "Anima", "Mochi", "SeedVR2", "Stable Video", "SV3D"))
+    },
 }
+PICTURES = {"QwenImage", "JoyImage", "Krea2"}  # pictures in the latents of a video VAE
 
 
 def node(name: str, module: str):
@@ -184,6 +189,18 @@ def test_works_or_is_refused(pack, tmp_path, monkeypatch, name):
             assert "\n" not in result and len(result.split()) > 8, "a sentence"
         else:
             assert result == WORKS, f"{node}: {result}"
+
+
+def test_no_video_class_of_comfyui_is_missing(pack):
+    """Those that ComfyUI can load: with time in their latents, or attention over time in their UNet."""
+    from comfy.supported_models import models
+
+    videos = {
+        model.__name__
+        for model in models
+        if model.latent_format.latent_dimensions == 3 or model.unet_config.get("use_temporal_attention")
+    }
+    assert videos - {case.config for case in CASES.values()} == PICTURES
 
 
 HALF = ("Wan 2.2 A14B I2V", "Wan 2.2 TI2V 5B", "HunyuanVideo 1.5 I2V", "LTX-2.3 with sound", "MiniMax H3 with sound")
