@@ -17,6 +17,7 @@ from ._comfy.loading import paths
 from ._comfy.sockets.checked import FymHeads, head_map, video_frames
 from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
 from ._comfy.sockets.lora_model import lora_model
+from ._comfy.training.caption import HIDDEN, caption_caution, caption_words
 from ._comfy.training.fingerprint import fingerprint
 from ._comfy.training.keeper import Keeper
 from ._comfy.training.prepared import prepared
@@ -109,6 +110,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     "(from a random start), ends (first to last), paper (stride, at the paper's positions).",
                 ),
             ],
+            hidden=HIDDEN,
             outputs=[
                 io.LoraModel.Output(
                     display_name="spatial_lora",
@@ -184,7 +186,8 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                 batch=configs["temporal"].batch,
                 parameters=sum(p.numel() for lora in loras.values() for p in lora.parameters()),
             )
-            view.say(f"{_in_words(configs, **pick.keywords)}; {job.memory_in_words()}")
+            caution = caption_caution(caption_words(cls))
+            view.say(f"{_in_words(configs, **pick.keywords)}; {job.memory_in_words()}{caution}")
             stills = job.single_frames() if video is None else encoded_stills(vae, video, job.latents)
             with job.trainable(single_frames=True) as (denoiser, x0):
                 if frame_spacing == "paper" and denoiser.conditions.by_frame:
@@ -199,7 +202,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                 learn = partial(_learned, denoiser, job.text, loras, configs, runs, view)
                 losses = {"spatial": learn("spatial", still_examples(in_space, job.spec), None, 0)}
                 losses["temporal"] = learn("temporal", pick(x0), sampler, preview_every)
-            view.say(f"trained: {_in_words(configs, **pick.keywords)}; kept as {runs['temporal'].file.name}")
+            view.say(f"trained: {_in_words(configs, **pick.keywords)}; kept as {runs['temporal'].file.name}{caution}")
         files = [lora_model(loras[stage].cpu(), job.spec, configs[stage].steps) for stage in STAGES]
         picture = loss_picture(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}

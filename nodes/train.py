@@ -17,6 +17,7 @@ from ._comfy.display.preview import TrainingView, loss_picture
 from ._comfy.loading import paths
 from ._comfy.sockets.checked import DetAdapter, video_frames
 from ._comfy.sockets.inputs import base_inputs, learning_rate_input, preview_inputs, run_inputs, source_inputs
+from ._comfy.training.caption import HIDDEN, caption_caution, caption_words
 from ._comfy.training.keeper import Keeper
 from ._comfy.training.prepared import Prepared, prepared
 from ._comfy.training.runs import load_weights, resume_is_known, saved_run
@@ -110,6 +111,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                 ),
                 *base_inputs(),
             ],
+            hidden=HIDDEN,
             outputs=[
                 DetAdapter.Output(display_name="adapter", tooltip="For Apply Motion Adapter and Save Motion Adapter."),
                 io.LossMap.Output(display_name="losses", tooltip="Loss of every step, for Plot Loss Graph."),
@@ -150,6 +152,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         fps=0.0,
     ) -> io.NodeOutput:
         job = prepared(model, latents, caption, tracks).guided(empty_prompt, guidance)
+        words = caption_words(cls)
         numbers = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
         part, span = noise_span(noise_range, model)
         own = {"tracking_weight": tracking_weight, "seed": train_seed, "noise": noise, "noise_span": span}
@@ -167,7 +170,8 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             sizes = {"mid_dim": config.mid_dim, "kernel_size": config.kernel_size, "batch": config.batch}
             job = job.for_steps(z.shape, checkpointing=checkpointing, **sizes)
             view = TrainingView(config.steps, run.state.step if run.state else 0)
-            view.say(f"{in_words(config)}; {job.memory_in_words()}{_caution(job.spec)}")
+            cautions = _cautions(job.spec, words)
+            view.say(f"{in_words(config)}; {job.memory_in_words()}{cautions}")
             with job.trainable(z) as (denoiser, x0):
                 sampler = None
                 if vae is not None and preview_prompt is not None and preview_every:
@@ -184,8 +188,9 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         resume=run.state,
                     )
                 adapter, state = result.adapter.cpu(), result.state
-            view.say(f"trained: {in_words(config)}; kept as {run.file.name}{_caution(job.spec)}")
-        adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps))
+            view.say(f"trained: {in_words(config)}; kept as {run.file.name}{cautions}")
+        told = {"caption": words} if words else {}
+        adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps) | told)
         losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}
         return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(loss_picture(state.losses), cls=cls))
 
@@ -215,8 +220,9 @@ def _at_scale(job: Prepared, config: TrainConfig, frames, vae) -> torch.Tensor:
     return z
 
 
-def _caution(spec: DiTSpec) -> str:
-    if not spec.caution:
-        return ""
-    logger.warning("%s", spec.caution)
-    return f"\n{spec.caution}"
+def _cautions(spec: DiTSpec, words: str) -> str:
+    """What is strange about the base model and the caption, each on a line of its own."""
+    cautions = (f"\n{spec.caution}" if spec.caution else "") + caption_caution(words)
+    if cautions:
+        logger.warning("%s", cautions.strip())
+    return cautions
