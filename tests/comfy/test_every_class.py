@@ -248,14 +248,14 @@ class Recorder(torch.nn.Module):
 @pytest.mark.parametrize("name", [name for name in CASES if "apply" not in REFUSED.get(name, {})])
 def test_kernels_see_the_video_alone_in_order(pack, name):
     """One cell of the latents changed: one token changes, at its place; frames that are no time steps are not seen."""
-    from det_pack.nodes._comfy.display.notice import Notice
+    from det_pack.det_core.adapter.placement import Placement
     from det_pack.nodes._comfy.loading.model_spec import model_spec
-    from det_pack.nodes._comfy.sampling.adapter_wrapper import APPLY_MODEL, AdapterWrapper
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import APPLY_MODEL, AdapterWrapper, Schedule
 
     case = CASES[name]
     patcher, seen = case.model().clone(), Recorder()
     spec = model_spec(patcher)
-    patcher.add_wrapper_with_key(APPLY_MODEL, "test", AdapterWrapper(spec, {0: seen}, 1.0, 0.0, 1.0, Notice(None)))
+    patcher.add_wrapper_with_key(APPLY_MODEL, "test", AdapterWrapper(spec, {0: seen}, Schedule(1.0), Placement()))
     front = FRONT.get(name, 0)
     frames = case.frames - front - ("guides" in name)
     time, row, column = frames - 1, 3, 2

@@ -3,8 +3,6 @@ that do not fit, a file that is empty."""
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 from small_models import CASES
@@ -20,20 +18,84 @@ def applied(patcher):
     return apply_adapter(patcher, an_adapter(model_spec(patcher), 0.5), [0, 1, 2], 1.0)
 
 
-def test_an_adapter_whose_kernels_are_not_called_says_so(pack, caplog, monkeypatch):
+def bypassed(x, *args, **kwargs):
+    return x
+
+
+def other_cores(monkeypatch, dit) -> dict:
+    """What a core may have made of its blocks, by what is said of it."""
+    one, two = dit.blocks[0], dit.blocks[1]
+    forwards, own = (one.forward, two.forward), one.self_attn
+
+    def otherwise(x, *args, **kwargs):
+        return x + own.o(own.v(x))  # its attention, not through the module's forward
+
+    def swapped():
+        monkeypatch.setattr(one, "forward", forwards[1])
+        monkeypatch.setattr(two, "forward", forwards[0])
+
+    def narrow(x, e, *args, **kwargs):
+        return x + torch.nn.functional.pad(own(x[..., :64], *args), (0, 64))
+
+    def by_picture(x, e, *args, **kwargs):
+        return x + own(x[None], *args)[0]
+
+    return {
+        "blocks.0.self_attn is never called": lambda: monkeypatch.setattr(one, "forward", bypassed),
+        "blocks.0.self_attn is never called. ": lambda: monkeypatch.setattr(one, "forward", otherwise),
+        "blocks.1.self_attn is called twice or out of order": swapped,
+        "blocks.0.self_attn passes tokens of 64 channels, not 128": lambda: monkeypatch.setattr(one, "forward", narrow),
+        "blocks.0.self_attn passes .1, 1, 48, 128., and no tokens": lambda: monkeypatch.setattr(
+            one, "forward", by_picture
+        ),
+        "blocks.2.self_attn is missing": lambda: delattr(dit.blocks[2], "self_attn"),
+    }
+
+
+CHANGES = (
+    "blocks.0.self_attn is never called",
+    "blocks.0.self_attn is never called. ",
+    "blocks.1.self_attn is called twice or out of order",
+    "blocks.0.self_attn passes tokens of 64 channels, not 128",
+    "blocks.0.self_attn passes .1, 1, 48, 128., and no tokens",
+    "blocks.2.self_attn is missing",
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_core_that_changed_its_model_code_is_refused(pack, tmp_path, monkeypatch, change):
+    """Before the first sample, and before the first step, with the module and the version."""
+    from comfyui_version import __version__
+    from test_every_class import trained
+
     patcher = WAN.model()
     model = applied(patcher)
-    called = []
-    for block in patcher.model.diffusion_model.blocks:  # a core that computes its blocks in another way
-        monkeypatch.setattr(block, "forward", lambda x, *args, **kwargs: x)
-    monkeypatch.setattr(
-        "det_pack.nodes._comfy.display.notice.send_text", lambda text, node: called.append((text, node))
-    )
-    with caplog.at_level(logging.WARNING), torch.inference_mode():
-        sampled(model, WAN)
-    assert len(called) == 1, "once, not at every step"
-    assert "did nothing: WAN21 was evaluated without a call of blocks.0.self_attn" in called[0][0]
-    assert called[0][0] in caplog.text
+    other_cores(monkeypatch, patcher.model.diffusion_model)[change]()
+    monkeypatch.setattr("det_pack.nodes._comfy.loading.paths.state_path", lambda name: tmp_path / name)
+    with torch.inference_mode():
+        for work in (lambda: sampled(model, WAN), lambda: trained(patcher, WAN)):
+            with pytest.raises(
+                ValueError, match=f"WAN21 of ComfyUI {__version__} has other code .* {change}"
+            ) as refused:
+                work()
+            assert "\n" not in str(refused.value)
+
+
+def test_a_model_is_tested_once(pack, monkeypatch):
+    from det_pack.det_core.adapter import tap_check
+    from det_pack.nodes._comfy.sampling import self_test
+
+    watched = []
+
+    class Watch(tap_check.TapWatch):
+        def finish(self, whole=True):
+            watched.append(list(self.passed))
+            super().finish(whole)
+
+    monkeypatch.setattr(self_test, "TapWatch", Watch)
+    with torch.inference_mode():
+        sampled(applied(WAN.model()), WAN, steps=3)
+    assert watched == [[0, 1, 2]]
 
 
 def test_a_cache_in_place_of_the_model_is_no_fault(pack, monkeypatch):
@@ -47,17 +109,6 @@ def test_a_cache_in_place_of_the_model_is_no_fault(pack, monkeypatch):
     with torch.inference_mode():
         sampled(model, WAN)
     assert said == []
-
-
-def test_a_training_without_a_gradient_says_so(pack, tmp_path, monkeypatch):
-    from test_every_class import trained
-
-    patcher = WAN.model()
-    for block in patcher.model.diffusion_model.blocks:
-        monkeypatch.setattr(block, "forward", lambda x, *args, **kwargs: x)
-    monkeypatch.setattr("det_pack.nodes._comfy.loading.paths.state_path", lambda name: tmp_path / name)
-    with torch.inference_mode(), pytest.raises(ValueError, match="does not depend on what is to be learned: WanModel"):
-        trained(patcher, WAN)
 
 
 def test_block_by_block_sampling_is_refused(pack):

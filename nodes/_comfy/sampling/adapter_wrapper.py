@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import comfy.model_base
 import comfy.model_management
@@ -23,9 +22,9 @@ from ....det_core.adapter.attach import tapped
 from ....det_core.adapter.motion_adapter import MotionAdapter
 from ....det_core.adapter.placement import Placement, placed
 from ....det_core.models.families import DiTSpec, unwrapped
-from ..display.notice import Notice
 from ..loading.model_spec import model_spec
-from .call import Grid, video_tokens
+from .call import video_tokens
+from .self_test import SelfTest
 
 KEY = "det_adapter"
 APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
@@ -59,7 +58,7 @@ def apply_adapter(
     key = f"{KEY}:{uuid.uuid4()}"  # a key of its own: the same adapter may be applied twice
     clone.set_additional_models(key, [weights])
     when = Schedule(strength, start_percent, end_percent, over_sampling)
-    wrapper = AdapterWrapper(spec, kernels, when, placement or Placement(), Notice.of_this_node())
+    wrapper = AdapterWrapper(spec, kernels, when, placement or Placement())
     clone.add_wrapper_with_key(APPLY_MODEL, key, wrapper)
     return clone
 
@@ -98,9 +97,9 @@ def done_at(sampling, sigma: float) -> float:
 class AdapterWrapper:
     """Called around every evaluation of the model; where the video's tokens are is read from each call."""
 
-    def __init__(self, spec: DiTSpec, kernels: dict[int, nn.Module], when: Schedule, where: Placement, notice: Notice):
-        self.spec, self.kernels = spec, kernels
-        self.when, self.where, self.notice = when, where, notice
+    def __init__(self, spec: DiTSpec, kernels: dict[int, nn.Module], when: Schedule, where: Placement):
+        self.spec, self.kernels, self.when, self.where = spec, kernels, when, where
+        self.self_test = SelfTest()
 
     def __call__(self, executor, x: torch.Tensor, t: torch.Tensor, *args, **kwargs):
         model = executor.class_obj
@@ -109,30 +108,9 @@ class AdapterWrapper:
             return executor(x, t, *args, **kwargs)
         # The rest of apply_model's arguments: c_concat, c_crossattn, control, transformer_options.
         options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
-        video, calls = video_tokens(model, self.spec, x, kwargs, options), Counted()
+        video = video_tokens(model, self.spec, x, kwargs, options)
         kernels = placed(self.kernels, self.where, video.grid, x)
         dit = unwrapped(model.diffusion_model)
-        with tapped(dit, video.spec, kernels, partial(calls, video.grid), strength):
-            result = executor(x, t, *args, **kwargs)
-        if not calls.count and not _may_skip_blocks(options):
-            self.notice.say(
-                f"the motion adapter did nothing: {type(model).__name__} was evaluated without a call of "
-                f"{self.spec.taps[0].input}, where it acts. The picture is that of the model alone."
-            )
-        return result
-
-
-class Counted:
-    """Gives the grid of a call in progress and counts how often a kernel asked for it."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, grid: Grid) -> Grid:
-        self.count += 1
-        return grid
-
-
-def _may_skip_blocks(options: dict) -> bool:
-    """Whether something around the model itself may answer in its place, as EasyCache and other caches do."""
-    return bool(options.get("wrappers", {}).get(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL))
+        act = tapped(dit, video.spec, kernels, lambda: video.grid, strength)
+        with self.self_test.around(model, video, options, act):
+            return executor(x, t, *args, **kwargs)

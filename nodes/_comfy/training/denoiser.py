@@ -19,6 +19,7 @@ from ....det_core.models.families import DiTSpec, unwrapped
 from ....det_core.models.families.positions import Positions, native_positions
 from ....det_core.models.noise import UNIFORM, Noise
 from ..sampling.call import stream_shapes, video_tokens
+from ..sampling.self_test import SelfTest
 from .conditions import Conditions
 
 
@@ -51,9 +52,12 @@ class ComfyDenoiser:
         self._times: Positions = None
         self._extra: dict = {}
         self._grid: tuple[int, int, int] | None = None
+        self._self_test = SelfTest()
         self._installed: list[_Installed] = []
         call = self._call(conditions, conditions.x0, torch.ones(1, device=self.device), None)
-        self.spec = video_tokens(model, spec, conditions.x0, *call).spec
+        video = video_tokens(model, spec, conditions.x0, *call)
+        self._self_test.check_modules(model, video)
+        self.spec = video.spec
 
     # t in det_core's units <-> sigma in the model's
     def _sigma(self, t: torch.Tensor) -> torch.Tensor:
@@ -77,9 +81,11 @@ class ComfyDenoiser:
         frames = conditions.frames(x_t, self._times)
         x_t = conditions.seen(x_t, sigma, frames)
         arguments, options = self._call(conditions, x_t, sigma, frames)
-        self._grid = video_tokens(self.model, self.spec, x_t, arguments, options).grid
+        video = video_tokens(self.model, self.spec, x_t, arguments, options)
+        self._grid = video.grid
         packed = x_t.reshape(len(x_t), 1, -1) if len(arguments.get("latent_shapes") or ()) > 1 else x_t
-        x0 = self.model.apply_model(packed, sigma, transformer_options=options, **arguments).float()
+        with self._self_test.around(self.model, video, options):
+            x0 = self.model.apply_model(packed, sigma, transformer_options=options, **arguments).float()
         return conditions.made(x0.reshape(x_t.shape), frames)
 
     def _call(
