@@ -23,8 +23,9 @@ def draws(*key, count=4):
     return [digest[i] / 255 for i in range(count)]
 
 
-def outcome(case, method, prompt, seed, video=True):
-    a, b, c, d = draws(case.name, method, prompt, seed)
+def outcome(unit, video=True):
+    method = unit.method
+    a, b, c, d = draws(unit.case.name, method, unit.prompt, unit.seed)
     points = torch.tensor([[[0.2 + 0.1 * t, 0.5] for t in range(5)]])
     frames = torch.full((5, 16, 16, 3), a)
     frames[:, 4:8, 4:8] = torch.tensor([b, c, d])
@@ -55,11 +56,11 @@ class Counting:
     def __call__(self):
         return self.run
 
-    def run(self, case, method, prompt, seed):
+    def run(self, unit):
         time.sleep(self.seconds)
-        made = outcome(case, method, prompt, seed, self.video)
+        made = outcome(unit, self.video)
         with open(self.journal, "a") as file:
-            file.write(f"{case.name} {method} {prompt} {seed}\n")
+            file.write(f"{unit.case.name} {unit.method} {unit.prompt} {unit.seed}\n")
         return made
 
 
@@ -70,11 +71,11 @@ class Deadly(Counting):
         super().__init__(journal, seconds)
         self.at, self.flag = at, Path(str(journal) + ".died")
 
-    def run(self, case, method, prompt, seed):
-        if (case.name, method, prompt, seed) == self.at and not self.flag.exists():
+    def run(self, unit):
+        if (unit.case.name, unit.method, unit.prompt, unit.seed) == self.at and not self.flag.exists():
             self.flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(case, method, prompt, seed)
+        return super().run(unit)
 
 
 def write_case(folder: Path, *, nested=False, tracks=True, prompts=("a red fox", "a blue car"), frames=5):

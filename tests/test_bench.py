@@ -18,7 +18,10 @@ import torch
 from bench_fakes import METHODS, bench, scores, write_cases
 
 from det_core.bench import on_ray
+from det_core.bench.layout import read_cases
+from det_core.bench.runner import run_groups
 from det_core.bench.tables import bootstrap, mean_over_cases, paired_gain, with_leakage
+from det_core.bench.units import plan, read_results
 
 HERE = Path(__file__).resolve().parent
 
@@ -62,11 +65,20 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(data, t
     assert not list(out.rglob(".*.json")) or len(resumed.results) == 48
 
 
+def test_two_processes_equal_one(data, tmp_path):
+    alone = bench(data, tmp_path / "alone")
+    cases, _ = read_cases(data)
+    groups = plan(cases, METHODS, (0, 1))
+    run_groups(groups, tmp_path / "two", bench_fakes.build, workers=2)
+    results, failed = read_results(groups, tmp_path / "two")
+    assert failed == [] and [r["look"] for r in results] == [r["look"] for r in alone.results]
+
+
 def test_a_failing_unit_is_noted_and_tried_again(data, tmp_path, caplog):
-    def broken(case, method, prompt, seed):
-        if method == "det" and prompt == "a blue car":
+    def broken(unit):
+        if unit.method == "det" and unit.prompt == "a blue car":
             raise RuntimeError("out of\nmemory")
-        return bench_fakes.outcome(case, method, prompt, seed, video=False)
+        return bench_fakes.outcome(unit, video=False)
 
     run = bench(data, tmp_path / "out", lambda: broken)
     assert len(run.failed) == 6 and run.failed[0]["reason"] == "RuntimeError: out of memory"

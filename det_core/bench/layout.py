@@ -12,6 +12,7 @@ Cases may lie one level deeper, in groups. Everything found wrong with a case is
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,6 @@ def fingerprint(cases: Iterable[Case]) -> str:
     return digest.hexdigest()[:16]
 
 
-def prompt_slug(prompt: str) -> str:
-    """The folder name of a prompt: its letters and digits, at most 60 characters, a hash where any were cut off."""
-    plain = "-".join("".join(c if c.isalnum() else " " for c in prompt.lower()).split())
-    return plain if len(plain) <= 60 else f"{plain[:50]}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
-
-
 def _case_folders(root: Path) -> Iterator[Path]:
     for folder in _folders(root):
         children = _folders(folder)
@@ -151,14 +146,9 @@ def _lines(path: Path, what: str) -> list[str]:
 
 
 def _check_distinct(prompts: list[str]) -> None:
-    earlier: dict[str, str] = {}
-    for prompt in prompts:
-        slug = prompt_slug(prompt)
-        if not slug:
-            raise ValueError(f'the prompt "{prompt}" has no letter or digit in it')
-        if slug in earlier:
-            raise ValueError(f'two prompts map to the same folder {slug}: "{earlier[slug]}" and "{prompt}"; reword one')
-        earlier[slug] = prompt
+    twice = [prompt for prompt, count in Counter(prompts).items() if count > 1]
+    if twice:
+        raise ValueError(f'eval_prompts.txt has the prompt "{twice[0]}" more than once: reword one')
 
 
 def _mask(folder: Path) -> Path:

@@ -29,7 +29,7 @@ from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .guided import GUIDED, guided_video
 from .layout import Case
 from .measures import SpriteMeasures, VideoMeasures
-from .units import BASE, Outcome
+from .units import BASE, Outcome, Unit
 
 NAMES = (BASE, "frozen", *GUIDED, *TRAINED)
 
@@ -63,8 +63,9 @@ class Methods:
         self._source: tuple[Case, Source] | None = None
         self._first_frames: dict[tuple[str, str, int], torch.Tensor] = {}
 
-    def __call__(self, case: Case, method: str, prompt: str, seed: int) -> Outcome:
-        """Run one unit. Raises: ValueError for an unknown method or a source the model cannot take."""
+    def __call__(self, unit: Unit) -> Outcome:
+        """Raises: ValueError for an unknown method or a source the model cannot take."""
+        case, method, prompt, seed = unit.case, unit.method, unit.prompt, unit.seed
         if method not in NAMES:
             raise ValueError(f"no method is called {method!r}: use {', '.join(NAMES)}")
         source = self.source(case)

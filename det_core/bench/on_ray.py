@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .units import Group, RunUnit, run_group
+from .units import Group, RunUnit, work
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run_groups(
             ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": search_path}}, log_to_driver=False)
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
-    task = ray.remote(num_cpus=1, num_gpus=gpus_per_worker, max_retries=WORKER_LIVES)(_work)
+    task = ray.remote(num_cpus=1, num_gpus=gpus_per_worker, max_retries=WORKER_LIVES)(work)
     shared = ray.put(build)
     pending = {task.remote(group, str(Path(out).resolve()), shared): group for group in groups}
     try:
@@ -62,16 +62,6 @@ def run_groups(
     finally:
         if started_here:
             ray.shutdown()
-
-
-_run_unit: dict[str, RunUnit] = {}  # by run: what `build` made in this worker process; a model is loaded once
-
-
-def _work(group: Group, out: str, build: Callable[[], RunUnit]) -> int:
-    if out not in _run_unit:
-        _run_unit.clear()
-        _run_unit[out] = build()
-    return run_group(group, Path(out), _run_unit[out])
 
 
 def check_reachable(address: str) -> None:

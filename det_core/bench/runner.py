@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import atomic_write
+from ..files import write_json
 from .layout import Case, fingerprint, read_cases
-from .units import Group, RunUnit, plan, read_results, run_group
+from .units import Group, RunUnit, plan, read_results, run_group, work
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +50,9 @@ def run_bench(
     Raises: ValueError if no case is usable, `out` belongs to another configuration, or Ray is not reachable.
     """
     if ray is not None:
-        from .on_ray import check_reachable, run_groups
+        from . import on_ray
 
-        check_reachable(ray)  # before the cases are read, which takes a while
+        on_ray.check_reachable(ray)  # before the cases are read, which takes a while
     cases, bad = read_cases(data)
     for case in bad:
         log.warning("case %s is left out: %s", case.name, case.reason)
@@ -59,14 +61,31 @@ def run_bench(
     waiting = [group for group in groups if not all(unit.is_done(out) for unit in group)]
     log.info("%d cases, %d of %d groups of units to run", len(cases), len(waiting), len(groups))
     if ray is not None:
-        run_groups(waiting, out, build, ray, gpus_per_worker)
-    elif waiting:
-        run_unit = build()
-        for number, group in enumerate(waiting, 1):
-            run_group(group, out, run_unit)
-            unit = group[0]
-            log.info("[%d/%d] %s, %s, seed %d", number, len(waiting), unit.case.name, unit.method, unit.seed)
+        on_ray.run_groups(waiting, out, build, ray, gpus_per_worker)
+    else:
+        run_groups(waiting, out, build)
     return finish(cases, [vars(case) for case in bad], groups, methods, settings, out)
+
+
+def run_groups(groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], workers: int = 1) -> None:
+    """Run every group on this machine, in this process or in several, which `build` must be picklable for."""
+    for number, group in enumerate(_finished(groups, out, build, workers), 1):
+        unit = group[0]
+        log.info("[%d/%d] %s, %s, seed %d", number, len(groups), unit.case.name, unit.method, unit.seed)
+
+
+def _finished(groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], workers: int) -> Iterator[Group]:
+    if workers == 1 or len(groups) < 2:
+        run_unit = build() if groups else None
+        for group in groups:
+            run_group(group, out, run_unit)
+            yield group
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        pending = {pool.submit(work, group, str(out), build): group for group in groups}
+        for done in as_completed(pending):
+            done.result()
+            yield pending[done]
 
 
 def finish(
@@ -78,9 +97,8 @@ def finish(
 
     results, failed = read_results(groups, out)
     results = with_leakage(results)
-    with atomic_write(out / "results.json") as temporary:
-        content = {"settings": settings, "results": results, "failed": failed, "bad_cases": bad}
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"settings": settings, "results": results, "failed": failed, "bad_cases": bad}
+    write_json(out / "results.json", content)
     html, markdown = write_report(cases, groups, results, failed, bad, methods, settings, out)
     return BenchRun(results, failed, bad, html, markdown)
 
@@ -93,9 +111,7 @@ def claim(out: Path, config: dict) -> None:
     path = out / "bench.json"
     config = json.loads(json.dumps(config))
     if not path.is_file():
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        return
+        return write_json(path, config)
     earlier = json.loads(path.read_text(encoding="utf-8"))
     differing = [key for key in {**earlier, **config} if earlier.get(key) != config.get(key)]
     if differing:

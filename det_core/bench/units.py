@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from ..files import atomic_write
+from ..files import slug, write_json
 from ..tracking.tracks import Tracks
-from .layout import Case, prompt_slug
+from .layout import Case
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,6 @@ class Outcome:
     look: torch.Tensor | None = None
 
 
-RunUnit = Callable[[Case, str, str, int], Outcome]  # (case, method, prompt, seed)
-
-
 @dataclass(frozen=True)
 class Unit:
     case: Case
@@ -58,13 +55,14 @@ class Unit:
 
     def folder(self, out: Path) -> Path:
         """Where the unit's files lie below the run's folder."""
-        return out / "units" / self.case.name / self.method / f"{prompt_slug(self.prompt)}-seed{self.seed}"
+        return out / "units" / self.case.name / slug(self.method) / f"{slug(self.prompt)}-seed{self.seed}"
 
     def is_done(self, out: Path) -> bool:
         return (self.folder(out) / "result.json").is_file()
 
 
-Group = tuple[Unit, ...]  # the units that share one trained adapter: same case, method and seed
+RunUnit = Callable[[Unit], Outcome]
+Group = tuple[Unit, ...]  # the units that share one trained adapter, as a rule: same case, method and seed
 
 
 def plan(cases: Sequence[Case], methods: Sequence[str], seeds: Sequence[int]) -> list[Group]:
@@ -100,14 +98,14 @@ def write_outcome(unit: Unit, outcome: Outcome, out: Path, seconds: float) -> No
         "cost": {**{name: _finite(value) for name, value in outcome.cost.items()}, "unit_s": round(seconds, 3)},
         "look": None if outcome.look is None else [round(float(x), 6) for x in outcome.look],
     }
-    _write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
     (folder / "error.json").unlink(missing_ok=True)
 
 
 def write_error(unit: Unit, error: BaseException, out: Path) -> None:
     """Note why a unit failed; it is tried again in the next run."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    _write_json(unit.folder(out) / "error.json", {"reason": reason})
+    write_json(unit.folder(out) / "error.json", {"reason": reason})
 
 
 def read_results(groups: Sequence[Group], out: Path) -> tuple[list[dict], list[dict]]:
@@ -129,11 +127,6 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _write_json(path: Path, content: dict) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def run_group(group: Group, out: Path, run_unit: RunUnit) -> int:
     """Run the unfinished units of a group; returns how many were run. A unit that fails is noted and passed over."""
     done = 0
@@ -142,7 +135,7 @@ def run_group(group: Group, out: Path, run_unit: RunUnit) -> int:
             continue
         started = time.monotonic()
         try:
-            outcome = run_unit(unit.case, unit.method, unit.prompt, unit.seed)
+            outcome = run_unit(unit)
         except Exception as error:  # one bad unit out of days of work must not end the run
             log.exception("%s, %s, seed %d failed", unit.case.name, unit.method, unit.seed)
             write_error(unit, error, out)
@@ -150,3 +143,14 @@ def run_group(group: Group, out: Path, run_unit: RunUnit) -> int:
         write_outcome(unit, outcome, out, time.monotonic() - started)
         done += 1
     return done
+
+
+_run_unit: dict[str, RunUnit] = {}  # by run: what `build` made in this worker process; a model is loaded once
+
+
+def work(group: Group, out: str, build: Callable[[], RunUnit]) -> int:
+    """`run_group` in a worker process, which makes what runs units once."""
+    if out not in _run_unit:
+        _run_unit.clear()
+        _run_unit[out] = build()
+    return run_group(group, Path(out), _run_unit[out])

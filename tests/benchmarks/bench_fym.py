@@ -21,8 +21,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from study_source import study_clip, write  # noqa: E402
+from study_cases import study_case  # noqa: E402
 
+from det_core.files import write_json  # noqa: E402
 from det_core.fym.classify import classify_heads  # noqa: E402
 from det_core.fym.heads import RULES, HeadMap  # noqa: E402
 from det_core.fym.sparse import sparse_count, sparse_latents  # noqa: E402
@@ -58,8 +59,8 @@ def agreement(model: EmbeddedModel, motions: int) -> dict:
     shares: dict[str, list[float]] = {rule: [] for rule in RULES}
     worst, seconds = 0.0, {"256 rows": [], "all rows": []}
     for index in range(motions):
-        clip, source, _ = study_clip(index)
-        latents, cond = model.encode_video(source.pixels), model.encode_prompts([clip.scene.caption])
+        case = study_case(index)
+        latents, cond = model.encode_video(case.clip.frames), model.encode_prompts([case.clip.scene.caption])
         maps = {}
         for name, rows in (("256 rows", 256), ("all rows", 10**6)):
             started = time.monotonic()
@@ -140,7 +141,7 @@ def main() -> None:
         "rows": agreement(model, 1 if args.quick else 6),
         "training_step": cost,
     }
-    write(args.out, result)
+    write_json(args.out, result)
     print(result)
 
 

@@ -51,9 +51,9 @@ def one_run(steps: int) -> dict[str, float]:
         write_sprite_cases(data, 1)
         methods, seconds = Methods(MethodSettings("embedded", str(out), "cpu", steps)), []
 
-        def timed(*unit):
+        def timed(unit):
             started = time.perf_counter()
-            outcome = methods(*unit)
+            outcome = methods(unit)
             seconds.append(time.perf_counter() - started)
             return outcome
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from study_rows import ADVISED, TRAININGS  # noqa: E402
-from study_source import Plan, Unit  # noqa: E402
+from study_cases import study_case  # noqa: E402
+from study_methods import Motion, Trained  # noqa: E402
+from study_rows import ADVISED, TRAININGS, Plan  # noqa: E402
 
 from det_core.files import atomic_write  # noqa: E402
+from det_core.models.compute.precision import Compute  # noqa: E402
 from det_core.models.embedded.base_model import EmbeddedModel, read_clip  # noqa: E402
 from det_core.tracking.draw import INK, contact_sheet  # noqa: E402
 from det_core.tracking.draw import PAPER as WHITE  # noqa: E402
@@ -34,16 +37,16 @@ MAP_FRAMES = 6  # frames of the attention maps that are drawn
 
 
 @contextmanager
-def features(unit: Unit) -> Iterator[dict[int, list[torch.Tensor]]]:
+def features(motion: Motion) -> Iterator[dict[int, list[torch.Tensor]]]:
     """Outputs of every block's attention with the prompt, (videos, S, C) at every step of every batch of videos."""
-    seen: dict[int, list[torch.Tensor]] = {block: [] for block in range(unit.spec.num_blocks)}
+    seen: dict[int, list[torch.Tensor]] = {block: [] for block in range(motion.spec.num_blocks)}
     handles = []
-    for block, tap in enumerate(unit.spec.taps):
+    for block, tap in enumerate(motion.spec.taps):
 
         def keep(_module, _args, out, block=block):
             seen[block].append(out[0][len(out[0]) // 2 :].float())  # the half with the prompt
 
-        handles.append(unit.denoiser.transformer.get_submodule(tap.output).register_forward_hook(keep))
+        handles.append(motion.denoiser.transformer.get_submodule(tap.output).register_forward_hook(keep))
     try:
         yield seen
     finally:
@@ -51,28 +54,31 @@ def features(unit: Unit) -> Iterator[dict[int, list[torch.Tensor]]]:
             handle.remove()
 
 
-def features_of(unit: Unit, applied) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
+def features_of(motion: Motion, trained: Trained, how: Any) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
     """The videos of one method, and by block their features averaged over all sampling steps: (videos, S, C)."""
-    with features(unit) as seen:
-        videos = unit.videos(applied)
-    by_step = {block: torch.stack(calls).unflatten(0, (len(unit.prompts), -1)) for block, calls in seen.items()}
-    return videos, {block: calls.mean(1).flatten(0, 1) for block, calls in by_step.items()}
+    videos, by_prompt = [], {block: [] for block in range(motion.spec.num_blocks)}
+    for prompt in motion.case.prompts:
+        with features(motion) as seen:
+            videos += motion.videos(trained, how, [(prompt, seed) for seed in Plan.study().seeds])
+        for block, calls in seen.items():
+            by_prompt[block].append(torch.stack(calls).mean(0))
+    return videos, {block: torch.cat(means) for block, means in by_prompt.items()}
 
 
 @contextmanager
-def attention_maps(unit: Unit) -> Iterator[list[torch.Tensor]]:
+def attention_maps(motion: Motion) -> Iterator[list[torch.Tensor]]:
     """The attention of every block, mean over heads, from video tokens to video tokens: (S, S), rows sum to 1."""
     queries: dict[int, torch.Tensor] = {}
     maps: list[torch.Tensor] = []
-    count = unit.latents[0, 0].numel()
+    count = motion.latents[0, 0].numel()
 
     def on_key(_module, _args, key: torch.Tensor, block: int) -> None:
         query = queries.pop(block)[-1, :, -count:].float()
         maps.append((query @ key[-1, :, -count:].float().mT * query.shape[-1] ** -0.5).softmax(-1).mean(0))
 
     handles = []
-    for block, tap in enumerate(unit.spec.taps):
-        attention = unit.denoiser.transformer.get_submodule(tap.input)
+    for block, tap in enumerate(motion.spec.taps):
+        attention = motion.denoiser.transformer.get_submodule(tap.input)
         handles += [
             attention.norm_q.register_forward_hook(lambda _m, _a, query, block=block: queries.update({block: query})),
             attention.norm_k.register_forward_hook(lambda m, a, key, block=block: on_key(m, a, key, block)),
@@ -115,34 +121,30 @@ def principal_colours(feature: torch.Tensor, grid: tuple[int, int, int]) -> torc
     return ((projected - low) / (high - low)).clamp(0, 1).unflatten(0, grid)
 
 
-def features_picture(unit: Unit, block: int = BLOCK) -> Image.Image:
+def features_picture(motion: Motion, block: int = BLOCK) -> Image.Image:
     """Generated frames and features of one block, without adapter, with LoRA and with DeT, all from the same noise."""
-    grid = unit.spec.grid(unit.latents.shape)
-    applied = {
-        "no adapter": nullcontext(),
-        "LoRA": TRAININGS["lora"](unit).apply(None),
-        "DeT": TRAININGS["det"](unit).apply(ADVISED),
-    }
-    rows = [("source", unit.source.pixels)]
-    for name, context in applied.items():
-        videos, found = features_of(unit, context)
+    grid = motion.spec.grid(motion.latents.shape)
+    methods = {"no adapter": ("nothing", None), "LoRA": ("lora", None), "DeT": ("det", ADVISED)}
+    rows = [("source", motion.source.pixels)]
+    for name, (training, how) in methods.items():
+        videos, found = features_of(motion, TRAININGS[training](motion), how)
         sprites = [foreground(video) for video in videos]
         for index, feature in found.items():
             apart = mean(told_apart(f, s) for f, s in zip(feature, sprites, strict=True))
             steady = mean(steadiness(f, s, grid[0]) for f, s in zip(feature, sprites, strict=True))
             print(f"{name}, block {index}: told apart {apart:.3f}, background from frame to frame {steady:.3f}")
-        rows.append((f"{name}: {unit.prompts[0]}", videos[0]))
+        rows.append((f"{name}: {motion.case.prompts[0]}", videos[0]))
         rows.append((f"{name}: features of block {block}", principal_colours(found[block][0], grid)))
     return contact_sheet(rows, grid[0], 88)
 
 
-def attention_picture(unit: Unit) -> Image.Image:
+def attention_picture(motion: Motion) -> Image.Image:
     """Token-to-token attention of an early and a late block on the noised source; frames follow each other."""
-    grid = unit.spec.grid(unit.latents.shape)
+    grid = motion.spec.grid(motion.latents.shape)
     t = torch.tensor([600.0])
-    noise = torch.randn(unit.latents.shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), attention_maps(unit) as maps:
-        unit.denoiser.predict_velocity(unit.denoiser.add_noise(unit.latents, noise, t), t, unit.cond)
+    noise = torch.randn(motion.latents.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), attention_maps(motion) as maps:
+        motion.denoiser.predict_velocity(motion.denoiser.add_noise(motion.latents, noise, t), t, motion.cond)
     frame = torch.arange(grid[0]).repeat_interleave(grid[1] * grid[2])
     place = torch.arange(grid[1] * grid[2]).repeat(grid[0])
     distance = (frame[:, None] - frame[None]).abs()
@@ -182,8 +184,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of training")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    unit = Unit(EmbeddedModel(), MOTION, Plan(steps=args.steps))
-    for name, picture in (("attention", attention_picture(unit)), ("features", features_picture(unit))):
+    motion = Motion(EmbeddedModel(Compute.on("cpu")), study_case(MOTION), steps=args.steps)
+    for name, picture in (("attention", attention_picture(motion)), ("features", features_picture(motion))):
         with atomic_write(args.out / f"study-{name}.png") as temporary:
             picture.quantize(64).save(temporary, optimize=True)
 

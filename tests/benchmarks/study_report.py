@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from statistics import mean
 
 import torch
 from study_plots import scatter
-from study_rows import BASE, PAPER, REFERENCES, ROWS, TITLES, Row
-from study_source import FAMILIES, SCORES, Plan, write
-from study_units import unit_path
+from study_rows import BASE, PAPER, REFERENCES, TITLES, Plan, Row
 
-HEAD = (
-    "| row | MF | EF | consistency | leakage | MF gain on no adapter | EF gain | MF gain on {} | EF gain "
-    "| parameters | train s |"
-)
+from det_core.files import write_json
+
+SCORES = ("motion_fidelity", "edit_fidelity", "temporal_consistency", "leakage")
+Found = dict[str, dict[str, list[dict]]]  # row -> motion -> the results of its units
 
 
 def interval(per_motion: list[list[float]], draws: int = 4000) -> tuple[float, float]:
@@ -28,105 +25,111 @@ def interval(per_motion: list[list[float]], draws: int = 4000) -> tuple[float, f
     return low, high
 
 
-def finished_units(out: Path, plan: Plan) -> dict[str, dict[str, dict]]:
-    """{row: {motion: its unit}} of the rows that have half of the motions at least, each unit with its `videos`."""
-    found = {}
-    for row in (Row(BASE, "", BASE), *ROWS):
-        units = {}
-        for index in range(plan.motions):
-            path = unit_path(out, row.training, index)
-            unit = json.loads(path.read_text()) if path.exists() else {"rows": {}}
-            if row.name in unit["rows"]:
-                units[FAMILIES[index]] = {**unit, "videos": unit["rows"][row.name]}
-        if 2 * len(units) >= plan.motions:
-            found[row.name] = units
+def finished(results: list[dict], plan: Plan) -> Found:
+    """The rows that have half of the motions at least, with the training seeds that all of these motions have."""
+    by_unit = {(r["case"], r["method"], r["prompt"], r["seed"]): r for r in results}
+    found, cases = {}, plan.cases()
+    for row in (Row(BASE, "", "nothing"), *plan.rows):
+        seeds = []
+        for draw in range(row.draws):
+            units = {case.name: plan.units(case, row, draw) for case in cases}
+            keys = {name: [(name, u.method, u.prompt, u.seed) for u in each] for name, each in units.items()}
+            whole = {name: [by_unit[k] for k in each] for name, each in keys.items() if by_unit.keys() >= set(each)}
+            if draw == 0 and 2 * len(whole) < len(cases):
+                break
+            if draw == 0 or whole.keys() >= seeds[0].keys():
+                seeds.append(whole)
+        if seeds:
+            found[row.name] = {name: [r for seed in seeds for r in seed[name]] for name in seeds[0]}
     return found
 
 
-def paired(units: list[dict], reference: list[dict], score: str) -> list[list[float]]:
-    """Differences of one score, video by video, in one list a motion; both have the same prompts and noise."""
-    differences = []
-    for one, other in zip(units, reference, strict=True):
-        pairs = list(zip(one["videos"], other["videos"], strict=True))
-        if any((a["prompt"], a["seed"]) != (b["prompt"], b["seed"]) for a, b in pairs):
-            raise ValueError("these units answer different prompts or seeds; start the study anew in an empty folder")
-        differences.append([a[score] - b[score] for a, b in pairs])
-    return differences
+def score_of(result: dict, name: str) -> float:
+    """A motion that could not be measured was not carried over: it counts as 0."""
+    return result["scores"][name] or 0.0
 
 
-def group_summary(found: dict[str, dict[str, dict]], names: list[str], references: tuple[str, ...]) -> dict:
-    """Means of some rows over the motions that all of them have, and paired gains on `references` with intervals."""
-    motions = [family for family in FAMILIES if all(family in found[name] for name in names)]
-    rows = {}
-    for name in names:
-        units = [found[name][family] for family in motions]
-        row = {score: mean(mean(v[score] for v in unit["videos"]) for unit in units) for score in SCORES}
-        row["parameters"] = units[0]["parameters"]
-        row["train_seconds"] = mean(unit["train_seconds"] for unit in units)
-        row["motion_fidelity_by_motion"] = {
-            family: mean(v["motion_fidelity"] for v in unit["videos"])
-            for family, unit in zip(motions, units, strict=True)
-        }
-        for reference in references:
-            if name != reference and reference in names:
-                others = [found[reference][family] for family in motions]
-                row[f"gain on {reference}"] = {
-                    score: {"mean": mean(map(mean, differences)), "interval": interval(differences)}
-                    for score in SCORES
-                    for differences in [paired(units, others, score)]
-                }
-        rows[name] = row
-    return {"motions": motions, "references": references, "rows": rows}
+def paired(results: list[dict], reference: list[dict], name: str) -> list[float]:
+    """Differences of one score, each to the video of the same prompt and noise."""
+    same = {(r["prompt"], r["seed"]): r for r in reference}
+    return [score_of(r, name) - score_of(same[r["prompt"], r["seed"]], name) for r in results]
 
 
-def summary(out: Path, plan: Plan) -> dict:
+def row_summary(found: Found, row: str, motions: list[str], references: tuple[str, ...]) -> dict:
+    """Means of a row, and paired gains on `references` with intervals."""
+    by_motion = {name: found[row][name] for name in motions}
+    every = [r for each in by_motion.values() for r in each]
+    places = [r["scores"]["place_px"] for r in every if r["scores"]["place_px"] is not None]
+    summary = {name: mean(mean(score_of(r, name) for r in each) for each in by_motion.values()) for name in SCORES}
+    summary["place_px"] = mean(places) if places else None
+    summary["videos"] = len(every)
+    summary["unmeasured"] = sum(r["scores"]["motion_fidelity"] is None for r in every)
+    summary["parameters"] = int(every[0]["cost"]["parameters"])
+    summary["train_seconds"] = mean(r["cost"]["train_s"] for r in every)
+    summary["sample_seconds"] = mean(r["cost"]["sample_s"] for r in every)
+    summary["motion_fidelity_by_motion"] = {
+        name: mean(score_of(r, "motion_fidelity") for r in each) for name, each in by_motion.items()
+    }
+    for reference in references:
+        if row != reference and reference in found:
+            gains = {
+                score: [paired(by_motion[name], found[reference][name], score) for name in motions] for score in SCORES
+            }
+            summary[f"gain on {reference}"] = {
+                score: {"mean": mean(map(mean, each)), "interval": interval(each)} for score, each in gains.items()
+            }
+    return summary
+
+
+def summary(results: list[dict], plan: Plan) -> dict:
     """Every table: {group: its motions and rows}, what it is compared with first in each."""
-    found = finished_units(out, plan)
+    found = finished(results, plan)
     groups = {}
     for group in TITLES:
-        own = [row.name for row in ROWS if row.group == group and row.name in found]
-        references = (BASE, REFERENCES.get(group, PAPER))
-        first = [name for name in references if name in found and name not in own]
+        own = [row.name for row in plan.rows if row.group == group and row.name in found]
+        references = tuple(dict.fromkeys((BASE, REFERENCES.get(group, PAPER))))
+        names = [name for name in references if name in found and name not in own] + own
         if own and BASE in found:
-            groups[group] = group_summary(found, first + own, references)
+            motions = [case.name for case in plan.cases() if all(case.name in found[name] for name in names)]
+            here = {name: found[name] for name in names}
+            rows = {name: row_summary(here, name, motions, references) for name in names}
+            groups[group] = {"motions": motions, "references": references, "rows": rows}
     if not groups:
-        raise SystemExit(f"{out} has no finished rows yet")
+        raise SystemExit("no finished rows yet")
     return {
         "machine": f"{platform.processor() or platform.machine()}, one thread a process",
         "torch": torch.__version__,
-        "plan": plan.__dict__,
+        "plan": {"name": plan.name, "seeds": plan.seeds, "steps": plan.steps},
         "groups": groups,
-        "not finished": [row.name for row in ROWS if row.name not in found],
+        "not finished": [row.name for row in plan.rows if row.name not in found],
     }
 
 
 def table(rows: dict[str, dict], references: tuple[str, ...]) -> str:
     """Some rows in Markdown."""
-
-    def gain(row: dict, reference: str, score: str) -> str:
-        if f"gain on {reference}" not in row:
-            return ""
-        found = row[f"gain on {reference}"][score]
-        low, high = found["interval"]
-        return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-    lines = [HEAD.format(references[-1]), "|" + "---|" * (HEAD.count("|") - 1)]
+    gains = [(to, score) for to in references for score in ("motion_fidelity", "edit_fidelity")]
+    head = ["row", "MF", "EF", "consistency", "leakage"]
+    head += [heading for to in references for heading in (f"MF gain on {to}", "EF gain")]
+    lines = [head + ["parameters", "train s"], ["---"] * (len(head) + 2)]
     for name, row in rows.items():
-        cells = [name, *(f"{row[score]:.3f}" for score in SCORES)]
-        cells += [gain(row, to, score) for to in references for score in ("motion_fidelity", "edit_fidelity")]
-        cells += (
-            [f"{row['parameters']:,}".replace(",", " "), f"{row['train_seconds']:.0f}"]
-            if row["parameters"]
-            else ["", ""]
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells = [name, *(f"{row[score]:.3f}" for score in SCORES), *(gain(row, *which) for which in gains)]
+        costs = [f"{row['parameters']:,}".replace(",", " "), f"{row['train_seconds']:.0f}"]
+        lines.append(cells + (costs if row["parameters"] else ["", ""]))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def write_report(out: Path, plan: Plan) -> str:
+def gain(row: dict, reference: str, score: str) -> str:
+    if f"gain on {reference}" not in row:
+        return ""
+    found = row[f"gain on {reference}"][score]
+    low, high = found["interval"]
+    return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def write_report(results: list[dict], plan: Plan, out: Path) -> str:
     """Write report.json and a plot a table into `out`; returns the tables as Markdown."""
-    result = summary(out, plan)
-    write(out / "report.json", result)
+    result = summary(results, plan)
+    write_json(out / "report.json", result)
     parts = []
     for group, found in result["groups"].items():
         motions = ", ".join(found["motions"])

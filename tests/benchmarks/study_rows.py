@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from study_cases import SETS, StudyCase
 from study_methods import (
     Train,
     beside,
@@ -13,11 +14,17 @@ from study_methods import (
     det,
     follow_your_motion,
     full,
+    guided,
     local_attention,
     lora,
     motion_inversion,
+    nothing,
+    rival,
     whole,
 )
+
+from det_core.bench.guided import GUIDED
+from det_core.bench.units import Group, Unit
 
 BASE, PAPER, LONG, TUNED, FYM = "no adapter", "DeT", "DeT, 200 steps", "DeT, lr 0.03", "FYM"
 ADVISED = ("last", 0.65)
@@ -26,45 +33,57 @@ FEWER_STEPS = {"steps": 50, "lr": 1.5e-2, "warmup": 5}  # all rows let the learn
 
 @dataclass(frozen=True)
 class Row:
-    """name: unique; group: the table it stands in; training: key of TRAININGS; how: what its `Trained.apply` takes."""
+    """name: unique; group: the table it stands in; training: key of TRAININGS; how: what its `Trained.apply` takes;
+    draws: training seeds; seeds: of sampling, None for all that the plan has."""
 
     name: str
     group: str
     training: str
     how: Any = None
+    draws: int = 1
+    seeds: int | None = None
+
+    def method(self, draw: int) -> str:
+        """What the units of one training seed are called."""
+        return f"{self.name}, training seed {draw}" if draw else self.name
 
 
 TRAININGS: dict[str, Train] = {
-    "det": beside(det),
-    "no tracking": beside(det, tracking_weight=0.0),
-    "tracking 0.01": beside(det, tracking_weight=0.01),
-    "steps 50": beside(det, steps=50),
-    "steps 200": beside(det, steps=200),
-    "det lr 0.03": beside(det, lr=3e-2),
-    "lora": whole(lora, lr=3e-2),
-    "conv3d": beside(conv3d, lr=3e-2),
-    "motion inversion": whole(motion_inversion, lr=3e-2),
-    "local attention": beside(partial(local_attention, window=(5, 1, 1))),  # as far as DeT's two convolutions see
-    "full": whole(full, lr=1e-3),
-    "50 steps, higher lr": beside(det, **FEWER_STEPS),
-    "noisy timesteps": beside(det, timestep_power=0.6),
-    "fixed down": beside(det, train_down=False),
-    "size 0.75": beside(det, scale=0.75),
-    "size 0.5": beside(det, scale=0.5),
-    "windows": beside(det, frame_window=5),
-    "fast 0.5": beside(det, steps=200, timestep_power=0.6, scale=0.5),
-    "fast 0.75": beside(det, steps=200, timestep_power=0.6, scale=0.75),
-    "kernel 5": beside(partial(det, kernel_size=5)),
-    "kernel 7": beside(partial(det, kernel_size=7)),
-    "width 16": beside(partial(det, mid_dim=16)),
-    "width 64": beside(partial(det, mid_dim=64)),
-    "fym": follow_your_motion(),
-    "fym all frames, half the draws": follow_your_motion(frames=9, batch=2),
-    "fym 3 even frames": follow_your_motion(frames=3, spacing="stride", batch=7),
-    "fym all frames": follow_your_motion(frames=9),
-    "fym without adaptive positions": follow_your_motion(adaptive=False),
-    "fym without decoupling": follow_your_motion(decoupled=False),
-    "fym motion loss code": follow_your_motion(motion_loss="code", motion_weight=1.0),
+    "nothing": nothing,
+    "det": partial(beside, make=det),
+    "no tracking": partial(beside, make=det, tracking_weight=0.0),
+    "tracking 0.01": partial(beside, make=det, tracking_weight=0.01),
+    "steps 50": partial(beside, make=det, steps=50),
+    "steps 200": partial(beside, make=det, steps=200),
+    "det lr 0.03": partial(beside, make=det, lr=3e-2),
+    "lora": partial(whole, make=lora, lr=3e-2),
+    "conv3d": partial(beside, make=conv3d, lr=3e-2),
+    "motion inversion": partial(whole, make=motion_inversion, lr=3e-2),
+    # as far as DeT's two convolutions see
+    "local attention": partial(beside, make=partial(local_attention, window=(5, 1, 1))),
+    "full": partial(whole, make=full, lr=1e-3),
+    "50 steps, higher lr": partial(beside, make=det, **FEWER_STEPS),
+    "noisy timesteps": partial(beside, make=det, timestep_power=0.6),
+    "fixed down": partial(beside, make=det, train_down=False),
+    "size 0.75": partial(beside, make=det, scale=0.75),
+    "size 0.5": partial(beside, make=det, scale=0.5),
+    "windows": partial(beside, make=det, frame_window=5),
+    "fast 0.5": partial(beside, make=det, steps=200, timestep_power=0.6, scale=0.5),
+    "fast 0.75": partial(beside, make=det, steps=200, timestep_power=0.6, scale=0.75),
+    "kernel 5": partial(beside, make=partial(det, kernel_size=5)),
+    "kernel 7": partial(beside, make=partial(det, kernel_size=7)),
+    "width 16": partial(beside, make=partial(det, mid_dim=16)),
+    "width 64": partial(beside, make=partial(det, mid_dim=64)),
+    "fym": follow_your_motion,
+    "fym all frames, half the draws": partial(follow_your_motion, frames=9, batch=2),
+    "fym 3 even frames": partial(follow_your_motion, frames=3, spacing="stride", batch=7),
+    "fym all frames": partial(follow_your_motion, frames=9),
+    "fym without adaptive positions": partial(follow_your_motion, adaptive=False),
+    "fym without decoupling": partial(follow_your_motion, decoupled=False),
+    "fym motion loss code": partial(follow_your_motion, motion_loss="code", motion_weight=1.0),
+    **{name: partial(guided, loss=loss) for name, loss in GUIDED.items()},
+    "guided, masked": partial(guided, masked=True),
+    **{name: partial(rival, method=name) for name in ("dreambooth", "motiondirector", "sma")},
 }
 
 ROWS = (
@@ -108,6 +127,24 @@ ROWS = (
     Row("FYM, 3 even frames, same time", "fym", "fym 3 even frames", (0.0, 1.0)),
     Row("FYM, motion loss of the released code", "fym", "fym motion loss code", (0.0, 1.0)),
 )
+# On motions that nothing was tuned on. The methods of others are as ported to DiTs (docs/measured/benchmark.md).
+UNTUNED = (
+    Row("guidance (no training)", "untuned", "guided"),
+    Row("DeT, 200 steps", "untuned", "steps 200", ADVISED, draws=3),
+    Row("DiTFlow", "untuned", "ditflow", seeds=1),
+    Row("MOFT", "untuned", "moft", seeds=1),
+    Row("MotionClone", "untuned", "motionclone", seeds=1),
+    Row("FlowMotion", "untuned", "flowmotion", seeds=1),
+    Row("DMT", "untuned", "dmt", seeds=1),
+    Row("guidance where the subject passes", "untuned", "guided, masked"),
+    Row("DreamBooth", "untuned", "dreambooth", seeds=1),
+    Row("MotionDirector", "untuned", "motiondirector", seeds=1),
+    Row("SMA", "untuned", "sma", seeds=1),
+    Row("DeT, 100 steps", "untuned", "det", ADVISED, draws=3),
+    Row("DeT `fast`, 200 steps", "untuned", "fast 0.75", ADVISED, draws=3),
+    Row("LoRA, 100 steps", "untuned", "lora"),
+    Row("Follow-Your-Motion", "untuned", "fym", (0.0, 1.0)),
+)
 
 TITLES = {
     "form": "Form of the adapter, about as many parameters each",
@@ -119,18 +156,64 @@ TITLES = {
     "cheaper": "Cheaper training, one option at a time",
     "fast": "Cheaper training, options together, against twice the steps",
     "fym": "Follow-Your-Motion",
+    "untuned": "On motions that nothing was tuned on",
 }
-GROUPS = tuple(TITLES)
+GROUPS = tuple(group for group in TITLES if group != "untuned")
 # What a table's gains are on, beside the model without adapter; otherwise DeT.
-REFERENCES = {"form": TUNED, "fast": LONG, "fym": FYM}
+REFERENCES = {"form": TUNED, "fast": LONG, "fym": FYM, "untuned": BASE}
 
 
-def trainings_of(groups: tuple[str, ...]) -> list[str]:
-    """The trainings of the rows of these groups and of what their gains are on, in the study's order."""
-    references = {REFERENCES.get(group, PAPER) for group in groups}
-    wanted = {row.training for row in ROWS if row.group in groups or row.name in references}
-    return [name for name in TRAININGS if name in wanted]
+@dataclass(frozen=True)
+class Plan:
+    """How much is done. Units of different plans lie in different folders.
 
+    motions: how many of the set of that name in SETS, by default all. seeds: of sampling. steps: of training, where a
+    row does not say otherwise.
+    """
 
-def rows_of(training: str) -> list[Row]:
-    return [row for row in ROWS if row.training == training]
+    name: str
+    set: str
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    motions: int = 0
+    steps: int = 100
+
+    @classmethod
+    def study(cls, groups: tuple[str, ...] = GROUPS) -> Plan:
+        """The rows of some tables, and of what their gains are on."""
+        wanted = set(groups)
+        references = {REFERENCES.get(group, PAPER) for group in wanted}
+        rows = tuple(row for row in ROWS if row.group in wanted or row.name in references)
+        return cls("full", "study", rows, (100, 101, 102))
+
+    @classmethod
+    def untuned(cls) -> Plan:
+        return cls("untuned", "untuned", UNTUNED, (200, 201, 202))
+
+    def quick(self) -> Plan:
+        """A glance: does it run."""
+        return replace(self, name=f"{self.name}-quick", motions=2, seeds=self.seeds[:1], steps=20)
+
+    def cases(self) -> list[StudyCase]:
+        count, make = SETS[self.set]
+        return [make(index) for index in range(self.motions or count)]
+
+    def units(self, case: StudyCase, row: Row, draw: int) -> tuple[Unit, ...]:
+        seeds = self.seeds[: row.seeds]
+        return tuple(Unit(case, row.method(draw), prompt, seed) for prompt in case.prompts for seed in seeds)
+
+    def groups(self) -> list[Group]:
+        """The units of each training together, those of the first training seed first. A whole training over all
+        motions comes before the next one, so that a stopped study has whole rows."""
+        rows, cases = (Row(BASE, "", "nothing"), *self.rows), self.cases()
+        trainings = dict.fromkeys((draw, row.training) for draw in range(3) for row in rows if draw < row.draws)
+        return [
+            sum((self.units(case, row, draw) for row in rows if row.training == training and draw < row.draws), ())
+            for draw, training in trainings
+            for case in cases
+        ]
+
+    def by_method(self) -> dict[str, tuple[Row, int]]:
+        """What a unit's method stands for: its row and the number of its training seed."""
+        rows = (Row(BASE, "", "nothing"), *self.rows)
+        return {row.method(draw): (row, draw) for row in rows for draw in range(row.draws)}
