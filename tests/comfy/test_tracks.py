@@ -92,3 +92,26 @@ def test_the_core_draws_our_tracks(server):
     }
     wanted["91"] = {"class_type": "PreviewImage", "inputs": {"images": ["90", 0]}}
     assert len(server.run(wanted)["91"]["images"]) == 9
+
+
+def test_a_clip_is_brought_to_the_models_rate_and_length(pack, monkeypatch):
+    """60 frames at 30 a second on Wan, which has 16; a clip that is longer than asked is cut or thinned."""
+    from det_pack.nodes.fit import DeTFitVideo
+    from small_models import CASES
+
+    said = []
+    monkeypatch.setattr("det_pack.nodes.fit.say", said.append)
+    patcher = CASES["Wan 2.1 T2V, Wan 2.2 A14B T2V"].model()
+    video = (torch.arange(60) / 60).view(60, 1, 1, 1).expand(60, 16, 16, 3)
+
+    def fitted(**more):
+        frames, latent, fps = DeTFitVideo.execute(patcher, video, 16, 16, more.pop("length", 0), "crop", **more).args
+        assert latent["samples"].shape[2] == (len(frames) - 1) // 4 + 1
+        return [round(x * 60) for x in frames[:, 0, 0, 0].tolist()], fps
+
+    assert fitted(length=9) == (list(range(9)), 0.0), "as before where the rate is not known"
+    numbers, fps = fitted(source_fps=30.0)
+    assert (len(numbers), numbers[:5], fps) == (29, [0, 2, 4, 6, 8], 16.0)
+    assert said[-1] == "29 of 60 frames, 16x16 pixels; 30 frames a second became 16, the last 3 cut off"
+    numbers, fps = fitted(source_fps=30.0, fps=30.0, length=9, longer="thin")
+    assert (numbers, fps) == (list(range(0, 57, 7)), 30 / 7)

@@ -71,7 +71,7 @@ class Source:
 
 def tiny_source(g: Graph, model: Out, vae: Out, clip: Out, **changes) -> Source:
     frames, words = g.add("DeTTinyClip", None, **changes)
-    frames, empty = g.add("DeTFitVideo", None, model=model, frames=frames)
+    frames, empty, _ = g.add("DeTFitVideo", None, model=model, frames=frames)
     tracks = g.add("DeTTrackVideo", None, frames=frames)[0]
     latents = g.add("VAEEncode", None, pixels=frames, vae=vae)[0]
     return Source(tracks, latents, text(g, clip, words, "Caption of the source"), empty)
@@ -90,10 +90,9 @@ class OwnVideo:
 
 def own_video(g: Graph, model: Out, vae: Out, width: int, height: int, length: int) -> OwnVideo:
     video = g.add("LoadVideo", "Source video", file="source.mp4")[0]
-    images, _, fps, *_ = g.add("GetVideoComponents", None, video=video)
-    frames, empty = g.add(
-        "DeTFitVideo", "Size and length", model=model, frames=images, width=width, height=height, length=length
-    )
+    images, _, own_fps, *_ = g.add("GetVideoComponents", None, video=video)
+    size = {"width": width, "height": height, "length": length}
+    frames, empty, fps = g.add("DeTFitVideo", "Size and length", model=model, frames=images, source_fps=own_fps, **size)
     tracks = g.add("DeTTrackVideo", None, frames=frames)[0]
     parts = {"tile_size": 512, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
     latents = g.add("VAEEncodeTiled", None, pixels=frames, vae=vae, **parts)[0]

@@ -71,7 +71,7 @@ class CogVideoX(Family):
             spatial_compression=8,
             prediction="v",
             track_limit=400,
-            defaults=Defaults(),
+            defaults=Defaults(fps=16.0 if patch_t else 8.0),
             attention="last",
         )
 

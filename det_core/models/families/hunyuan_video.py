@@ -151,6 +151,7 @@ class HunyuanVideo(Family):
             prediction="flow",
             track_limit=550,
             defaults=Defaults(
+                fps=24.0,
                 kernel_size=5,
                 warmup=100,
                 drop_fraction=singles / (doubles + singles) if singles else 0.65,

@@ -61,7 +61,7 @@ class LTX(Family):
             spatial_compression=32,
             prediction="flow",
             track_limit=550,
-            defaults=Defaults(cfg=3.0, shift=2.37, width=704),
+            defaults=Defaults(fps=25.0, cfg=3.0, shift=2.37, width=704),
         )
 
     def call_grid(self, spec: DiTSpec, args: tuple, kwargs: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -43,7 +43,7 @@ class LTX2(Family):
             spatial_compression=32,
             prediction="flow",
             track_limit=550,
-            defaults=Defaults(cfg=1.0, shift=2.37, width=768, height=512, frames=97, sample_steps=8),
+            defaults=Defaults(cfg=1.0, shift=2.37, width=768, height=512, frames=97, fps=25.0, sample_steps=8),
             attention="first",
             version=_version(model),
         )
@@ -51,10 +51,9 @@ class LTX2(Family):
 
 def _version(model: nn.Module) -> str:
     """2.5 has no biases in its MLPs; 2.3 before it brought modulated prompts."""
-    block = model.transformer_blocks[0]
-    if block.ff.net[2].bias is None:
+    if not getattr(model, "ff_bias", True):
         return "2.5"
-    return "2.3" if block.cross_attention_adaln else "2.0"
+    return "2.3" if getattr(model, "cross_attention_adaln", False) else "2.0"
 
 
 LTX_2 = LTX2()

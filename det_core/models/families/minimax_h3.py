@@ -46,7 +46,7 @@ class MiniMaxH3(Family):
             spatial_compression=16,
             prediction="flow",
             track_limit=550,
-            defaults=Defaults(cfg=1.0, shift=12.0, width=1344, height=768, frames=124, sample_steps=8),
+            defaults=Defaults(cfg=1.0, shift=12.0, width=1344, height=768, frames=124, fps=24.0, sample_steps=8),
             attention="last",
             caution=CAUTION,
         )

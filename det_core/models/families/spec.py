@@ -71,6 +71,7 @@ class Defaults(Optimisation):
     frames: int = 49
     height: int = 480  # pixels
     width: int = 720
+    fps: float = 8.0  # at which its videos play
 
     guide_block: int | None = None  # that guidance reads; None: the last of the model's first half
     guide_updates: int = 4  # of the latents, in all

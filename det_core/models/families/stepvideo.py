@@ -59,6 +59,7 @@ class StepVideo(Family):
             prediction="flow",
             track_limit=550,
             defaults=Defaults(
+                fps=25.0,
                 mid_dim=256,
                 kernel_size=5,
                 lr=2e-5,

@@ -138,7 +138,7 @@ class Wan(Family):
             spatial_compression=8 if fine_vae else 16,
             prediction="flow",
             track_limit=550,
-            defaults=Defaults(cfg=5.0, shift=5.0, width=832 if fine_vae else 704),
+            defaults=Defaults(cfg=5.0, shift=5.0, width=832 if fine_vae else 704, fps=16.0 if fine_vae else 24.0),
             caution=CAUTION,
         )
 
