@@ -195,6 +195,7 @@ def test_leakage_and_diversity_follow_their_definitions():
         result("b", "det", 0, source_similarity=0.9999),
         result("c", "det", 0, edit_fidelity=1.0),
     ]
+    results = json.loads(json.dumps(results))  # as they are read from the disk
     leak = {(r["case"], r["method"], r["seed"]): r["scores"]["leakage"] for r in with_leakage(results)}
     assert leak["a", "none", 0] == 0 and leak["a", "det", 0] == pytest.approx(0.6)
     assert leak["a", "det", 1] is None and leak["b", "det", 0] is None and leak["c", "det", 0] is None

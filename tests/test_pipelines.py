@@ -9,7 +9,7 @@ from det_core.adapter.attach import attach
 from det_core.models.base_model import base_model_spec
 from det_core.models.compute.precision import Compute
 from det_core.models.diffusers_folder import DiffusersFolder
-from det_core.models.sample import sample
+from det_core.models.sample import ModelAt, sample
 
 PROMPT = "a red dog runs in the grass"
 STEPS = 8
@@ -77,6 +77,13 @@ def test_the_adapter_acts_on_both_halves_of_the_guidance(model):
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-4)
     plain = sample(denoiser, cond, uncond, noise, steps=2, cfg=3.0)
     assert (ours - plain).abs().max() > 1e-2
+
+
+def test_a_time_without_guidance_gives_what_the_prompt_alone_gives(model):
+    cond, uncond = model.encode_prompts([PROMPT]), model.encode_prompts([""])
+    at = ModelAt(model.denoiser, torch.tensor(400.0), cond, uncond)
+    with torch.no_grad():
+        assert torch.equal(at.velocity(noise_of(model)), at.with_prompt(noise_of(model)))
 
 
 def test_its_spec_is_told_before_a_weight_is_read(model, monkeypatch):

@@ -77,11 +77,16 @@ def test_it_equals_a_direct_loop_with_hidden_frames():
     other = Tracks(other.points, torch.rand(7, 12, generator=generator) > 0.3)
     p, q = source.points.double().numpy(), other.points.double().numpy()
     seen, shared = source.visible.numpy(), (source.visible & other.visible).numpy()
-    nearness = []
+    nearness, each = [], []
     for n in range(7):
         frames = np.flatnonzero(shared[n])
         near = math.exp(-direct_frechet(tuple(map(tuple, p[n, frames])), tuple(map(tuple, q[n, frames]))))
         nearness.append(near)
+        steps = np.flatnonzero(seen[n, 1:] & seen[n, :-1])
+        kept = (shared[n, 1:] & shared[n, :-1])[steps]
+        v, w = np.diff(p[n], axis=0)[steps], np.diff(q[n], axis=0)[steps]
+        cosine = (v * w).sum(1) / (np.linalg.norm(v, axis=1) * np.linalg.norm(w, axis=1))
+        each.append(np.mean((near + cosine) * kept) / 2)
     shape, direction, covered = [], [], []
     for t in range(11):
         there = [n for n in range(7) if seen[n, t] and seen[n, t + 1]]
@@ -94,9 +99,11 @@ def test_it_equals_a_direct_loop_with_hidden_frames():
         direction.append(np.mean(cosine * both))
         covered.append(np.mean(both))
     found = motion_fidelity(source, other)
+    assert found.score == pytest.approx((found.shape + found.direction) / 2, abs=1e-9)
     assert found.shape == pytest.approx(np.mean(shape), abs=1e-6)
     assert found.direction == pytest.approx(np.mean(direction), abs=1e-6)
     assert found.coverage == pytest.approx(np.mean(covered), abs=1e-9)
+    assert found.per_track.tolist() == pytest.approx(each, abs=1e-6)
 
 
 def test_a_result_of_which_nothing_is_seen_scores_0_and_is_not_measured():

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.model import build_scheduler, build_transformer
 from det_core.tracking.tracks import Tracks
-from det_core.training.loop import NonFiniteLoss, TrainConfig, fit, train_motion_adapter
+from det_core.training.draws import DrawnFromViews
+from det_core.training.loop import NonFiniteLoss, TrainConfig, check_resumable, fit, train_motion_adapter
 from det_core.training.saved import Saving, earlier_state
 from det_core.training.state import TrainState, state_path
 
@@ -96,6 +97,22 @@ def test_resuming_with_other_settings_names_them(denoiser, job):
     with pytest.raises(ValueError, match=r"started for 2 steps, over which the learning rate falls.*\(not 4\)"):
         decaying = train_motion_adapter(denoiser, *job, small(steps=2, decay=True)).state
         train_motion_adapter(denoiser, *job, small(steps=4, decay=True), resume=decaying)
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [(499, False), (500, True), (501, False)])
+def test_a_falling_learning_rate_is_resumed_with_its_own_number_of_steps(denoiser, job, asked, allowed):
+    state = train_motion_adapter(denoiser, *job, small(steps=1, decay=True)).state
+    state = replace(state, config={**state.config, "steps": int("500")})
+    with nullcontext() if allowed else pytest.raises(ValueError, match=rf"started for 500 steps.*\(not {asked}\)"):
+        check_resumable(state, small(steps=asked, decay=True))
+
+
+def test_the_same_source_is_known_by_its_fingerprint_alone(denoiser, job):
+    state = train_motion_adapter(denoiser, *job, small(steps=1)).state
+    check_resumable(state, small(), "".join(list(state.learns_from)))
+    for other in ("0" * 16, "f" * 16):
+        with pytest.raises(ValueError, match="another video, caption, tracks"):
+            check_resumable(state, small(), other)
 
 
 def test_a_damaged_state_file_is_refused(tmp_path):
@@ -214,6 +231,21 @@ def test_training_on_windows_resumes_bit_exactly_and_differs_from_the_whole_clip
     assert equal(windows.adapter, resumed.adapter)
 
 
+def test_every_window_is_looked_at(denoiser, job, monkeypatch):
+    seen, at_positions = set(), denoiser.at_positions
+    monkeypatch.setattr(denoiser, "at_positions", lambda times, *rest: seen.add(times) or at_positions(times, *rest))
+    train_motion_adapter(denoiser, *job, small(steps=8, batch=1, frame_window=FRAMES - 1))
+    assert seen == {(0, 1, 2, 3), (1, 2, 3, 4)}
+
+
+def test_a_step_on_the_whole_clip_draws_times_and_noise_alone(denoiser, job):
+    draw, drawn, expected = DrawnFromViews(denoiser, *job, small()), torch.Generator(), torch.Generator()
+    draw(drawn.manual_seed(7))
+    denoiser.sample_t(2, expected.manual_seed(7))
+    torch.randn(2, *draw.shape[1:], generator=expected)
+    assert torch.equal(drawn.get_state(), expected.get_state())
+
+
 def test_scale_changes_the_positions_that_the_model_sees(denoiser, job):
     full, reduced = (train_motion_adapter(denoiser, *job, small(steps=2, scale=s)) for s in (1.0, 0.5))
     assert full.losses["total"] != reduced.losses["total"]
@@ -289,7 +321,11 @@ def lagging(monkeypatch):
 
 
 def test_reading_losses_late_changes_nothing(denoiser, job, request):
-    at_once = train_motion_adapter(denoiser, *job, small())
+    known = []
+    at_once = train_motion_adapter(
+        denoiser, *job, small(), on_step=lambda run, _losses: known.append(len(run.losses["total"]))
+    )
+    assert known == [1, 2, 3, 4, 5, 6]
     request.getfixturevalue("lagging")
     known = []
     late = train_motion_adapter(
