@@ -11,7 +11,7 @@ from det_core.models.embedded.gate import measure, sample_scenes
 from det_core.models.embedded.model import WEIGHTS, TinyModel, build_transformer
 from det_core.models.embedded.reader import read_clip
 from det_core.models.embedded.text import WIDTH, WordEncoder
-from det_core.models.embedded.train import TinyTrainConfig, Trainer
+from det_core.models.embedded.train import SpriteBatches, TinyTrainConfig, Trainer, fresh_model
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +126,19 @@ def test_tensors_rebuild_the_model():
 @pytest.mark.slow
 def test_base_training_resumes_exactly(tmp_path):
     config = TinyTrainConfig(image_steps=2, video_steps=3, image_batch=2, video_batch=1, pool_size=4, pool_steps=2)
-    whole = Trainer(config, "cpu")
+
+    def trainer() -> Trainer:
+        model = fresh_model(config)
+        return Trainer(model, SpriteBatches(model, config), config, "cpu")
+
+    whole = trainer()
     for _ in range(5):
         whole.train_step()
-    first = Trainer(config, "cpu")
+    first = trainer()
     for _ in range(3):
         first.train_step()
     torch.save(first.state(), tmp_path / "state.pt")
-    second = Trainer(config, "cpu")
+    second = trainer()
     second.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     for _ in range(2):
         second.train_step()

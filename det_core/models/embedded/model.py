@@ -23,13 +23,15 @@ from .text import LENGTH, WIDTH, WordEncoder
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
 
-def build_transformer(num_layers: int = 8, num_heads: int = 2) -> CogVideoXTransformer3DModel:
+def build_transformer(
+    num_layers: int = 8, num_heads: int = 2, in_channels: int = CHANNELS, out_channels: int = CHANNELS
+) -> CogVideoXTransformer3DModel:
     """The architecture with fresh random weights (heads are 64 wide)."""
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=num_heads,
         attention_head_dim=64,
-        in_channels=CHANNELS,
-        out_channels=CHANNELS,
+        in_channels=in_channels,
+        out_channels=out_channels,
         time_embed_dim=128,
         text_embed_dim=WIDTH,
         num_layers=num_layers,
@@ -79,20 +81,22 @@ class TinyModel:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> TinyModel:
-        """Rebuild the model from `tensors()`, in float32."""
+    def from_tensors(cls, tensors: dict[str, torch.Tensor], words: type[WordEncoder] = WordEncoder) -> TinyModel:
+        """Rebuild the model from `tensors()`, in float32; `words` is the class of its text encoder."""
         groups: dict[str, dict[str, torch.Tensor]] = {"transformer": {}, "codec": {}, "text": {}}
         for key, value in tensors.items():
             group, name = key.split(".", 1)
             groups[group][name] = value.float()
         blocks = 1 + max(int(k.split(".")[1]) for k in groups["transformer"] if k.startswith("transformer_blocks."))
         heads = groups["transformer"]["transformer_blocks.0.attn1.to_q.weight"].shape[0] // 64
-        transformer = build_transformer(blocks, heads)
+        channels_in = groups["transformer"]["patch_embed.proj.weight"].shape[1]
+        channels_out = groups["transformer"]["proj_out.weight"].shape[0]
+        transformer = build_transformer(blocks, heads, channels_in, channels_out)
         transformer.load_state_dict(groups["transformer"], strict=True)
         return cls(
             transformer.eval().requires_grad_(False),
             PatchCodec(**groups["codec"]),
-            WordEncoder(groups["text"]["table"]),
+            words(groups["text"]["table"]),
         )
 
     @classmethod

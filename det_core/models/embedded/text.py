@@ -23,8 +23,14 @@ VOCABULARY = (*COLOURS, *SHAPES, *BACKGROUND_COLOURS, *PATTERNS)
 class WordEncoder:
     """Look words up in `table` (len(VOCABULARY) + 2, 64), the last two rows mark sprite and background."""
 
+    words = VOCABULARY
+
     def __init__(self, table: torch.Tensor):
         self.table = table
+
+    def role_after(self, word: str, role: int) -> int:
+        """The mark of the words that follow `word`, counted from the table's first row after the words."""
+        return 1 if word == "on" else role
 
     @classmethod
     def create(cls, generator: torch.Generator) -> WordEncoder:
@@ -39,17 +45,16 @@ class WordEncoder:
             words = re.findall(r"[a-z]+", prompt.lower())
             known, role, unknown = [], 0, []
             for word in words:
-                if word == "on":
-                    role = 1
-                elif word in VOCABULARY:
-                    known.append(self.table[VOCABULARY.index(word)] + self.table[len(VOCABULARY) + role])
-                elif word not in ("a", "an", "the", "background", "in", "of", "with", "and"):
+                role = self.role_after(word, role)
+                if word in self.words:
+                    known.append(self.table[self.words.index(word)] + self.table[len(self.words) + role])
+                elif word not in ("on", "a", "an", "the", "background", "in", "of", "with", "and"):
                     unknown.append(word)
             if unknown:
                 log.warning(
                     "the embedded model does not know the words %s; it knows %s",
                     ", ".join(unknown),
-                    ", ".join(VOCABULARY),
+                    ", ".join(self.words),
                 )
             if known:
                 row[: len(known[:LENGTH])] = torch.stack(known[:LENGTH])

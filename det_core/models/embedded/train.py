@@ -11,7 +11,7 @@ import argparse
 import copy
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -44,6 +44,10 @@ class TinyTrainConfig:
     def steps(self) -> int:
         return self.image_steps + self.video_steps
 
+    @property
+    def decay_steps(self) -> float:
+        return self.decay_share * self.steps
+
 
 def fresh_model(config: TinyTrainConfig) -> TinyModel:
     """Random transformer weights, the fitted codec, the word table: all from the seed."""
@@ -67,12 +71,47 @@ def render_pool(model: TinyModel, config: TinyTrainConfig, index: int) -> tuple[
     return torch.stack(latents), model.text.encode(captions)
 
 
-class Trainer:
-    """The state of a training: float32 weights, a bfloat16 copy to compute with, two optimisers, averaged weights."""
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from: clean latents (B, C, T, h, w), encodings (B, 8, 64), and latents like the clean ones
+    that the model is given beside the noisy ones, or None."""
 
-    def __init__(self, config: TinyTrainConfig, device: str):
-        self.config, self.device = config, device
-        self.model = fresh_model(config)
+    x0: torch.Tensor
+    text: torch.Tensor
+    given: torch.Tensor | None = None
+
+
+class SpriteBatches:
+    """Batches of the corpus of one sprite: single frames first, then clips."""
+
+    def __init__(self, model: TinyModel, config: TinyTrainConfig):
+        self.model, self.config, self.index = model, config, -1
+
+    def batch(self, step: int, generator: torch.Generator) -> Batch:
+        config = self.config
+        if step // config.pool_steps != self.index:
+            self.index = step // config.pool_steps
+            self.pool = render_pool(self.model, config, self.index)
+        latents, encodings = self.pool
+        images = step < config.image_steps or step % round(1 / config.image_share) == 0
+        count = config.image_batch if images else config.video_batch
+        chosen = torch.randint(len(latents), (count,), generator=generator)
+        x0, cond = latents[chosen].float(), encodings[chosen]
+        if images:
+            frame = torch.randint(FRAMES, (count,), generator=generator)
+            x0 = x0[torch.arange(count), :, frame][:, :, None]
+        dropped = torch.rand(count, generator=generator) < config.caption_dropout
+        return Batch(x0, cond * ~dropped[:, None, None])
+
+
+class Trainer:
+    """The state of a training: float32 weights, a bfloat16 copy to compute with, two optimisers, averaged weights.
+
+    config needs seed, steps, decay_steps, muon_lr, adam_lr and ema_decay; batches needs `batch(step, generator)`.
+    """
+
+    def __init__(self, model: TinyModel, batches, config, device: str):
+        self.model, self.batches, self.config, self.device = model, batches, config, device
         self.master = self.model.transformer.to(device)
         self.compute = copy.deepcopy(self.master).bfloat16()
         self.average = copy.deepcopy(self.master).requires_grad_(False)
@@ -86,32 +125,14 @@ class Trainer:
         self.alphas = build_scheduler().alphas_cumprod.float().to(device)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step = 0
-        self.pool_index = -1
 
     def learning_rate_factor(self) -> float:
         warm_up = min(1.0, (self.step + 1) / 100)
-        decay_steps = self.config.decay_share * self.config.steps
-        return warm_up * min(1.0, (self.config.steps - self.step) / decay_steps)
-
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clean latents (B, 16, T, 8, 8), T = 1 or 9, and their encodings."""
-        config = self.config
-        if self.step // config.pool_steps != self.pool_index:
-            self.pool_index = self.step // config.pool_steps
-            self.pool = render_pool(self.model, config, self.pool_index)
-        latents, encodings = self.pool
-        images = self.step < config.image_steps or self.step % round(1 / config.image_share) == 0
-        count = config.image_batch if images else config.video_batch
-        chosen = torch.randint(len(latents), (count,), generator=self.generator)
-        x0, cond = latents[chosen].float(), encodings[chosen]
-        if images:
-            frame = torch.randint(FRAMES, (count,), generator=self.generator)
-            x0 = x0[torch.arange(count), :, frame][:, :, None]
-        dropped = torch.rand(count, generator=self.generator) < config.caption_dropout
-        return x0, cond * ~dropped[:, None, None]
+        return warm_up * min(1.0, (self.config.steps - self.step) / self.config.decay_steps)
 
     def train_step(self) -> float:
-        x0, cond = self.batch()
+        batch = self.batches.batch(self.step, self.generator)
+        x0, cond = batch.x0, batch.text
         # Timesteps are drawn towards noise, where the layout of a video is decided.
         u = torch.rand(len(x0), generator=self.generator)
         t = (1000 * u**0.7).long().clamp(max=999)
@@ -120,9 +141,9 @@ class Trainer:
         alpha = self.alphas[t][:, None, None, None, None]
         noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
-        velocity = self.compute(noisy.transpose(1, 2).bfloat16(), cond.bfloat16(), t, return_dict=False)[0].transpose(
-            1, 2
-        )
+        seen = noisy if batch.given is None else torch.cat([noisy, batch.given.to(self.device)], 1)
+        velocity = self.compute(seen.transpose(1, 2).bfloat16(), cond.bfloat16(), t, return_dict=False)[0]
+        velocity = velocity.transpose(1, 2)
         loss = F.mse_loss(velocity.float(), target)
         loss.backward()
         for master, compute in zip(self.master.parameters(), self.compute.parameters(), strict=True):
@@ -176,50 +197,52 @@ def save_weights(model: TinyModel, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m det_core.models.embedded.train", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for state.pt, weights.safetensors and log.txt")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--save-every", type=int, default=200, help="steps between saved states")
-    for name, kind in TinyTrainConfig.__annotations__.items():
-        default = getattr(TinyTrainConfig, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=eval_kind(kind), default=default, help=f"default {default}"
-        )
-    args = parser.parse_args()
-    config = TinyTrainConfig(**{name: getattr(args, name) for name in TinyTrainConfig.__annotations__})
-    args.out.mkdir(parents=True, exist_ok=True)
-
-    trainer = Trainer(config, args.device)
-    state_file = args.out / "state.pt"
+def keep_training(trainer: Trainer, out: Path, save_every: int) -> None:
+    """Train to the last step, from the state in `out` where there is one; every `save_every` steps the state, the
+    averaged weights and a line of the log are written."""
+    out.mkdir(parents=True, exist_ok=True)
+    state_file = out / "state.pt"
     if state_file.exists():
-        trainer.load_state(torch.load(state_file, weights_only=True, map_location=args.device))
-
-    def save() -> None:
-        temporary = state_file.with_suffix(".tmp")
-        torch.save(trainer.state(), temporary)
-        os.replace(temporary, state_file)
-        save_weights(trainer.averaged_model(), args.out / "weights.safetensors")
-
+        trainer.load_state(torch.load(state_file, weights_only=True, map_location=trainer.device))
     recent: list[float] = []
     started = time.monotonic()
-    with tqdm(total=config.steps, initial=trainer.step, unit="step", mininterval=5) as bar:
-        while trainer.step < config.steps:
+    with tqdm(total=trainer.config.steps, initial=trainer.step, unit="step", mininterval=5) as bar:
+        while trainer.step < trainer.config.steps:
             recent = [*recent[-99:], trainer.train_step()]
             bar.update()
             if trainer.step % 20 == 0:
                 bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}")
-            if trainer.step % args.save_every == 0 or trainer.step == config.steps:
-                save()
-                with open(args.out / "log.txt", "a") as log:
+            if trainer.step % save_every == 0 or trainer.step == trainer.config.steps:
+                temporary = state_file.with_suffix(".tmp")
+                torch.save(trainer.state(), temporary)
+                os.replace(temporary, state_file)
+                save_weights(trainer.averaged_model(), out / "weights.safetensors")
+                with open(out / "log.txt", "a") as log:
                     seconds = time.monotonic() - started
                     log.write(f"step {trainer.step} loss {sum(recent) / len(recent):.4f} seconds {seconds:.0f}\n")
 
 
-def eval_kind(kind: str) -> type:
-    return {"int": int, "float": float}[kind]
+def parsed_config(config_class, prog: str, summary: str) -> tuple[argparse.Namespace, object]:
+    """The command line of a training: where and how it runs, and a config with an option for every field."""
+    parser = argparse.ArgumentParser(prog=prog, description=summary)
+    parser.add_argument("--out", type=Path, required=True, help="folder for state.pt, weights.safetensors and log.txt")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--save-every", type=int, default=200, help="steps between saved states")
+    for field in fields(config_class):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=field.default,
+            help=f"default {field.default}",
+        )
+    args = parser.parse_args()
+    return args, config_class(**{field.name: getattr(args, field.name) for field in fields(config_class)})
+
+
+def main() -> None:
+    args, config = parsed_config(TinyTrainConfig, "python -m det_core.models.embedded.train", __doc__.split("\n")[0])
+    model = fresh_model(config)
+    keep_training(Trainer(model, SpriteBatches(model, config), config, args.device), args.out, args.save_every)
 
 
 if __name__ == "__main__":
