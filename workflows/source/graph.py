@@ -36,6 +36,7 @@ HEIGHTS = {
     "SaveVideo": 420,
 }
 _VALUES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")  # inputs that are widgets
+_NOTHING = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
 
 
 @cache
@@ -197,7 +198,8 @@ class Graph:
         values = []
         for entry in widgets(node["type"]):
             value = node["inputs"].get(entry["name"])
-            values.append("" if isinstance(value, Out) else value)
+            unused = value is None or isinstance(value, Out)  # a linked widget keeps a value of its own
+            values.append(entry.get("default", _NOTHING.get(entry["type"], "")) if unused else value)
             if entry.get("seed"):
                 values.append("fixed")  # the editor puts one more widget after it, its control
         return values
