@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ..models.compute.memory import MARGIN, free_bytes, training_memory
+from ..models.compute.memory import MARGIN, free_bytes
 from ..models.denoiser import Condition, DiffusersDenoiser
 from ..models.sample import ModelAt
+from .cost import guidance_memory
 from .guide import Guide, Plan
 from .reading import AttentionReader, TokenReader, read_attention, read_tokens
 from .reference import MotionReference
@@ -91,13 +91,3 @@ class DiffusersPass:
             if needed * MARGIN <= free:
                 return denoiser.checkpointed("none")
         return denoiser.checkpointed("full", block)
-
-
-def guidance_memory(
-    spec, latent_shape: torch.Size, block: int, *, policy: str, dtype: torch.dtype, mlp_ratio: float = 4.0
-) -> int:
-    """Bytes that the gradient through blocks 0 to `block` takes beside the weights; see `training_memory`."""
-    half = replace(spec, taps=spec.taps[: block + 1])
-    return training_memory(
-        half, latent_shape, policy=policy, dtype=dtype, mlp_ratio=mlp_ratio, batch=latent_shape[0], parameters=0
-    ).total

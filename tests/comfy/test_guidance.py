@@ -101,7 +101,7 @@ def test_the_core_is_told_of_the_gradients_memory(loaded):
     reserve, told = model.wrappers[PREPARE][KEY][0], []
     reserve(lambda model, shape, *rest: told.append(shape), model, [1, 16, 21, 60, 104])
     share = model.model.memory_required([2 * told[0][0], *told[0][1:]])
-    from det_pack.det_core.guidance.sampling import guidance_memory
+    from det_pack.det_core.guidance.cost import guidance_memory
     from det_pack.nodes._comfy.loading.model_spec import model_spec
 
     spec = model_spec(patcher)

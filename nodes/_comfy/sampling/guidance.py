@@ -19,9 +19,9 @@ import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
+from ....det_core.guidance.cost import guidance_memory
 from ....det_core.guidance.guide import Guide, Plan
 from ....det_core.guidance.reading import AttentionReader, Read, TokenReader, left_early, read_tokens
-from ....det_core.guidance.sampling import guidance_memory
 from ....det_core.models.compute.checkpointing import block_paths
 from ....det_core.models.families import DiTSpec, unwrapped
 from ....det_core.models.families.spec import video_slice

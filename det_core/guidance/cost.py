@@ -1,0 +1,74 @@
+"""What guidance costs, from shapes alone: the memory of its gradient, and its share of a sampling's arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from ..models.compute.memory import training_memory
+from ..models.families import DiTSpec
+from .guide import Plan
+
+
+def guidance_memory(
+    spec: DiTSpec,
+    latent_shape: torch.Size,
+    block: int,
+    *,
+    policy: str,
+    dtype: torch.dtype,
+    mlp_ratio: float = 4.0,
+    text_tokens: int | None = None,
+) -> int:
+    """Bytes that the gradient through blocks 0 to `block` takes beside the weights, within 15% of measured.
+
+    It is a training step's of a model that ends there (`training_memory`), which peaks at its end where all is kept:
+    there the loss holds features, their product and both gradients in 32 bits.
+    """
+    half = replace(spec, taps=spec.taps[: block + 1])
+    kept = training_memory(
+        half, latent_shape, policy=policy, dtype=dtype, mlp_ratio=mlp_ratio, batch=latent_shape[0], mid_dim=0,
+        parameters=0, text_tokens=text_tokens,
+    )  # fmt: skip
+    features = latent_shape[0] * math.prod(spec.grid(latent_shape)) * spec.dim * 4
+    return kept.total + (4 * features if policy == "none" else 0)
+
+
+def gradient_pass(
+    spec: DiTSpec, latent_shape: torch.Size, block: int, *, recomputed: bool, mlp_ratio: float = 4.0, text_tokens=None
+) -> float:
+    """Floating-point operations of one update over those of one call of the whole model.
+
+    The weights are frozen, so backward costs a linear layer as much as forward, and attention twice as much.
+    Args: recomputed: blocks before `block` are computed again during backward.
+    """
+    video = math.prod(spec.grid(latent_shape))
+    tokens = video + (spec.family.text_tokens if text_tokens is None else text_tokens)
+    linear, attention = (4 + 2 * mlp_ratio) * spec.dim, 2 * tokens  # of a block, over 2 x tokens x dim
+    backward = (linear + 2 * attention) / (linear + attention)
+    passes = (block + 1) * (1 + backward) + (block if recomputed else 0)
+    return passes / spec.num_blocks
+
+
+def guidance_share(
+    spec: DiTSpec,
+    latent_shape: torch.Size,
+    plan: Plan,
+    *,
+    steps: int,
+    cfg: bool = True,
+    recomputed: bool = True,
+    mlp_ratio: float = 4.0,
+) -> float:
+    """What guidance adds to a sampling of `steps` steps, as a share of it; the source is looked at anew in each.
+
+    Args: cfg: each step calls the model twice.
+    """
+    if plan.needs_gradient:
+        update = gradient_pass(spec, latent_shape, plan.block, recomputed=recomputed, mlp_ratio=mlp_ratio)
+        added = plan.updates * update + (plan.block + 1) / spec.num_blocks
+    else:
+        added = plan.updates * (1 + cfg)
+    return added / (steps * (1 + cfg))
