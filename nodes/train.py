@@ -8,10 +8,10 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
+from ..det_core.media.card import card
 from ..det_core.models.families import DiTSpec
 from ..det_core.training.config import TrainConfig
 from ..det_core.training.loop import train_motion_adapter
-from ..det_core.training.views import scaled_frames
 from ._comfy.display.notice import say
 from ._comfy.display.preview import TrainingView, loss_picture
 from ._comfy.loading import paths
@@ -72,7 +72,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         "there is no tracking loss."
                     ),
                 ),
-                *preview_inputs("Decodes the samples of the preview; encodes the source for the preset fast."),
+                *preview_inputs("Decodes the samples of the preview."),
                 io.Int.Input(
                     "mid_dim",
                     default=0,
@@ -101,13 +101,15 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "auto: the model's own settings; numbers that you set replace them. paper: the paper's, "
-                        "whatever the numbers say. fast: as auto, at three quarters of the size, about half the time "
-                        "(needs frames and vae). low VRAM: as auto, checkpointing on. custom: the numbers as they "
-                        "stand. The node shows what came out."
+                        "whatever the numbers say. fast: as auto, a quarter of the training, no block dropped. low "
+                        "VRAM: as auto, checkpointing on. custom: the numbers as they stand. The node shows what came "
+                        "out."
                     ),
                 ),
                 io.Image.Input(
-                    "frames", optional=True, tooltip="The frames that you encode; only the preset fast looks at them."
+                    "frames",
+                    optional=True,
+                    tooltip="The frames that you encode, for the picture in the adapter's file.",
                 ),
                 *base_inputs(),
             ],
@@ -157,22 +159,23 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         part, span = noise_span(noise_range, model)
         own = {"tracking_weight": tracking_weight, "seed": train_seed, "noise": noise, "noise_span": span}
         config = chosen_config(preset, job.spec, numbers, **own)
-        run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config, frames)))
+        run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config)))
         if run.finished:
             state = run.state
             with torch.inference_mode(False):
-                adapter = MotionAdapter.create(job.spec, config.mid_dim, config.kernel_size)
+                adapter = MotionAdapter.create(
+                    job.spec, config.mid_dim, config.kernel_size, drop_fraction=config.drop_fraction
+                )
             load_weights(adapter, state)
             say(f"already trained: {state.step} steps, loaded {run.file.name}")
         else:
             checkpointing = gradient_checkpointing or preset == "low VRAM"
-            z = _at_scale(job, config, frames, vae)
             sizes = {"mid_dim": config.mid_dim, "kernel_size": config.kernel_size, "batch": config.batch}
-            job = job.for_steps(z.shape, checkpointing=checkpointing, **sizes)
+            job = job.for_steps(job.latents.shape, checkpointing=checkpointing, **sizes)
             view = TrainingView(config.steps, run.state.step if run.state else 0)
             cautions = _cautions(job.spec, words)
             view.say(f"{in_words(config)}; {job.memory_in_words()}{cautions}")
-            with job.trainable(z) as (denoiser, x0):
+            with job.trainable(job.latents) as (denoiser, x0):
                 sampler = None
                 if vae is not None and preview_prompt is not None and preview_every:
                     sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, job.latents, train_seed)
@@ -183,41 +186,21 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         job.text,
                         job.tracks,
                         config,
-                        full_size=job.latents.shape[-2:],
                         on_step=keeper,
                         resume=run.state,
                     )
                 adapter, state = result.adapter.cpu(), result.state
             view.say(f"trained: {in_words(config)}; kept as {run.file.name}{cautions}")
-        told = {"caption": words} if words else {}
+        told = ({"caption": words} if words else {}) | ({} if frames is None else card(video_frames(frames)))
         adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps) | told)
         losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}
         return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(loss_picture(state.losses), cls=cls))
 
 
-def _looked_at(job: Prepared, config: TrainConfig, frames) -> tuple:
-    """What a training looks at beside what every training does: the frames, the MODEL's schedule."""
+def _looked_at(job: Prepared, config: TrainConfig) -> tuple[float, ...]:
+    """What a training looks at beside what every training does: the MODEL's schedule."""
     sampling = job.model.get_model_object("model_sampling")
-    shift = (float(sampling.percent_to_sigma(0.5)),) if config.noise != "uniform" else ()
-    return (*((frames,) if config.scale < 1 else ()), *shift)
-
-
-def _at_scale(job: Prepared, config: TrainConfig, frames, vae) -> torch.Tensor:
-    """The source's latents at the scale that is trained on. Raises ValueError if they cannot be made."""
-    if config.scale == 1:
-        return job.latents
-    if frames is None or vae is None:
-        raise ValueError(
-            f"the preset fast encodes the source at {config.scale:g} of its size: connect frames, the very ones that "
-            "you encode, and vae"
-        )
-    z = vae.encode(scaled_frames(video_frames(frames), job.spec, config.scale))
-    if z.shape[:3] != job.latents.shape[:3]:
-        raise ValueError(
-            f"frames become {z.shape[2]} latent frames, but the latents have {job.latents.shape[2]}: connect the very "
-            "frames that you encode, and the same VAE"
-        )
-    return z
+    return (float(sampling.percent_to_sigma(0.5)),) if config.noise != "uniform" else ()
 
 
 def _cautions(spec: DiTSpec, words: str) -> str:

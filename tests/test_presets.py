@@ -8,8 +8,9 @@ from det_core.cli.main import build_parser, main
 from det_core.models.compute import precision
 from det_core.models.compute.precision import Compute, fast_bf16
 from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.embedded.base_model import EmbeddedModel
 from det_core.models.families import spec_for
-from det_core.training.loop import TrainConfig
+from det_core.training.loop import TrainConfig, train_motion_adapter
 from det_core.training.presets import PRESETS, preset_config
 
 
@@ -25,11 +26,25 @@ def test_low_vram_computes_blocks_again_and_changes_nothing_else():
     assert [name for name, preset in PRESETS.items() if preset.low_vram] == ["low_vram"]
 
 
-def test_fast_trains_smaller_and_what_is_asked_for_wins():
-    spec = spec_for(build("cogvideox"))
-    fast = preset_config("fast", spec)
-    assert fast.scale < 1 and fast.steps == spec.defaults.steps
-    assert preset_config("fast", spec, steps=7, scale=1.0).scale == 1.0
+def test_fast_costs_a_quarter_and_what_is_asked_for_wins():
+    for family in ("cogvideox", "hunyuan_video", "wan"):
+        spec = spec_for(build(family))
+        fast, own = preset_config("fast", spec), spec.defaults
+        assert fast.steps * fast.batch * 4 == pytest.approx(own.steps * own.batch, rel=0.01)
+        assert fast.lr == 2 * own.lr and fast.warmup >= own.warmup / 4 and fast.scale == 1
+    embedded = preset_config("fast", EmbeddedModel().denoiser.spec)
+    assert (embedded.steps, embedded.batch, embedded.lr) == (100, 2, 0.02)
+    assert preset_config("fast", spec, steps=7).steps == 7
+
+
+def test_fast_advises_to_keep_all_blocks():
+    model = EmbeddedModel()
+    latents, cond = torch.zeros(1, 16, 9, 8, 8), model.encode_prompts(["a red circle on a navy plain background"])
+    keeps = {}
+    for preset in ("paper", "fast"):
+        config = preset_config(preset, model.denoiser.spec, steps=1, decay=False)
+        keeps[preset] = train_motion_adapter(model.denoiser, latents, cond, None, config).adapter.keep
+    assert keeps == {"paper": [0, 1, 2], "fast": list(range(8))}
 
 
 def test_unknown_names_are_refused_with_the_known_ones(capsys):

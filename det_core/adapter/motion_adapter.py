@@ -60,13 +60,16 @@ class MotionAdapter(nn.Module):
         mid_dim: int | None = None,
         kernel_size: int | None = None,
         *,
+        drop_fraction: float | None = None,
         generator: torch.Generator | None = None,
     ) -> MotionAdapter:
         """A new adapter for all blocks of a base model, which changes nothing until it is trained.
 
-        None for `mid_dim` and `kernel_size` means the base model's default. `generator` must be a CPU one.
+        None for `mid_dim`, `kernel_size` and `drop_fraction`, of the blocks, that it advises to drop when sampling,
+        means the base model's default. `generator` must be a CPU one.
         """
         defaults = spec.defaults
+        dropped = defaults.drop_fraction if drop_fraction is None else drop_fraction
         kernels = {
             index: TemporalKernel(
                 spec.dim,
@@ -78,7 +81,7 @@ class MotionAdapter(nn.Module):
             for index in range(spec.num_blocks)
         }
         adapter = cls(spec.name, spec.num_blocks, kernels)
-        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, defaults.drop_fraction))
+        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, dropped))
         if spec.version:
             adapter.metadata["base_version"] = spec.version
         return adapter

@@ -55,6 +55,7 @@ class TrainConfig(FitConfig):
     kernel_size: int | None = None  # latent frames; None: the base model's paper value
     scale: float = 1.0  # of the latents against the size that is sampled; their tokens stand where the full size's do
     frame_window: int | None = None  # latent frames a step looks at, consecutive, at random; None: all
+    drop_fraction: float | None = None  # of the blocks, that the adapter advises to drop; None: the base model's own
     train_down: bool = True  # False leaves the down projections as drawn; only the up projections learn
 
     def __post_init__(self):

@@ -68,7 +68,9 @@ def train_motion_adapter(
     Raises: ValueError if `resume` belongs to another configuration; NonFiniteLoss.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    adapter = MotionAdapter.create(denoiser.spec, config.mid_dim, config.kernel_size, generator=generator)
+    adapter = MotionAdapter.create(
+        denoiser.spec, config.mid_dim, config.kernel_size, drop_fraction=config.drop_fraction, generator=generator
+    )
     for kernel in adapter.blocks.values():
         kernel.down.requires_grad_(config.train_down)
     draw = DrawnFromViews(denoiser, latents, cond, tracks, config, full_size)

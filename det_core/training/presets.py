@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..models.families import DiTSpec
 from .config import TrainConfig
 
 
+def _nothing(spec: DiTSpec) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Preset:
-    """summary: one line for a user. changes: of the training configuration. low_vram: one block's weights on the device
-    at a time (`offload.offload_blocks`)."""
+    """summary: one line for a user. changes: to a base model's own training configuration. low_vram: one block's
+    weights on the device at a time (`offload.offload_blocks`)."""
 
     summary: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Callable[[DiTSpec], Mapping[str, Any]] = _nothing
     low_vram: bool = False
+
+
+def _quarter(spec: DiTSpec) -> Mapping[str, Any]:
+    """A quarter of the draws, in smaller batches rather than in fewer steps where there are batches; towards noise, at
+    twice the rate, and no block dropped: what is learned in so few steps is needed whole."""
+    own = spec.defaults
+    batch = max(1, own.batch // 2)
+    steps = max(1, round(own.steps * own.batch / batch / 4))
+    warmup = max(round(own.warmup * steps / own.steps), round(steps / 20))
+    return {
+        "batch": batch, "steps": steps, "warmup": warmup, "lr": 2 * own.lr,
+        "timestep_power": 0.6, "drop_fraction": 0.0,
+    }  # fmt: skip
 
 
 PRESETS = {
     "paper": Preset("exactly as the paper trains"),
     "fast": Preset(
-        "at three quarters of the size and towards noise: about half the time, proved on the embedded model only",
-        changes={"scale": 0.75, "timestep_power": 0.6},
+        "a quarter of the training, towards noise, at twice the rate, no block dropped: proved on the embedded model "
+        "only",
+        changes=_quarter,
     ),
     "low_vram": Preset(
         "as the paper, with one block's weights on the GPU at a time: slower, smaller",
-        changes={"checkpoint": "full"},
+        changes=lambda spec: {"checkpoint": "full"},
         low_vram=True,
     ),
 }
@@ -41,4 +59,4 @@ def preset_config(name: str, spec: DiTSpec, **changes: Any) -> TrainConfig:
     """
     if name not in PRESETS:
         raise ValueError(f'there is no preset "{name}"; choose {", ".join(PRESETS)}')
-    return TrainConfig.for_spec(spec, **{**PRESETS[name].changes, **changes})
+    return TrainConfig.for_spec(spec, **{**PRESETS[name].changes(spec), **changes})

@@ -45,13 +45,12 @@ def noise_span(choice: str, model) -> tuple[str, tuple[float, float]]:
 
 def in_words(config: TrainConfig) -> str:
     """A training in one line."""
-    scale = f", at {config.scale:g} of the size" if config.scale < 1 else ""
     low, high = config.noise_span
-    if config.noise != "uniform" or (low, high) != SPANS["all"]:
-        scale += f", noise {low:g} to {high:g}, {config.noise}"
+    whole = config.noise == "uniform" and (low, high) == SPANS["all"]
+    noise = "" if whole else f", noise {low:g} to {high:g}, {config.noise}"
     return (
         f"{config.steps} steps, learning rate {config.lr:g}, tracking {config.tracking_weight:g}, kernels "
-        f"{config.mid_dim} wide over {config.kernel_size} latent frames, seed {config.seed}{scale}"
+        f"{config.mid_dim} wide over {config.kernel_size} latent frames, seed {config.seed}{noise}"
     )
 
 
