@@ -21,7 +21,7 @@ from .orientation import upright
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 8 * 2**30  # of decoded frames: a longer video would fill the memory of a usual machine
+MOST_BYTES = 8 * 2**30  # of a clip's frames, decoded: more would fill the memory of a usual machine
 SMALLEST_SIDE_PX = 256  # players blur or refuse smaller videos: they are written larger
 SLOWEST = Fraction(1, 1001)  # frames per second that a file can say
 HDR = (16, 18)  # transfer functions PQ and HLG
@@ -39,7 +39,8 @@ class Video:
 @dataclass(frozen=True)
 class VideoFile:
     """A video that has been looked through once, none of it kept: `frames` frames of `height` x `width`, upright, `fps`
-    a second.
+    a second. Reading takes the memory of the frames that are asked for; a clip of more than 8 GB of frames is refused,
+    whatever part of it is wanted.
 
     Convention: frames are those of an even clock. Where a file shows its own for unequal times (phones, screen
     recordings), the one that is shown at each tick is meant, so that a motion keeps its speed.
