@@ -126,7 +126,7 @@ class DeTApplyMotionAdapter(io.ComfyNode):
         elif drop_fraction < 0:
             keep = adapter.keep
         else:
-            keep = [block for block in kept_blocks(count, drop_fraction) if block in adapter.blocks]
+            keep = [block for block in kept_blocks(count, drop_fraction) if block in adapter.kernels]
         where = Placement(None if mask is None else all_masks(mask), curve(over_frames))
         when = (start_percent, end_percent)
         return io.NodeOutput(apply_adapter(model, adapter, keep, strength, *when, where, curve(over_sampling)))

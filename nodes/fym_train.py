@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -162,7 +162,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             {"lr": learning_rate, "rank": rank},
             {"spatial": spatial_steps, "temporal": temporal_steps},
             motion_loss,
-            train_seed,
+            {"seed": train_seed, "checkpoint": "full" if gradient_checkpointing else "none"},
         )
         step, length = job.spec.patch[0], job.latents.shape[2]
         pick = partial(
@@ -180,12 +180,8 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             losses = {stage: _loaded(loras[stage], runs[stage]) for stage in STAGES}
             view.say(f"already trained: {done} steps, loaded {' and '.join(run.file.name for run in runs.values())}")
         else:
-            job = job.for_steps(
-                shape,
-                checkpointing=gradient_checkpointing,
-                batch=configs["temporal"].batch,
-                parameters=sum(p.numel() for lora in loras.values() for p in lora.parameters()),
-            )
+            parameters = sum(p.numel() for lora in loras.values() for p in lora.parameters())
+            job = job.for_steps(shape, configs["temporal"], parameters=parameters)
             caution = caption_caution(caption_words(cls))
             view.say(f"{_in_words(configs, **pick.keywords)}; {job.memory_in_words()}{caution}")
             stills = job.single_frames() if video is None else encoded_stills(vae, video, job.latents)
@@ -209,9 +205,9 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         return io.NodeOutput(*files, losses, ui=ui.PreviewImage(picture, cls=cls))
 
 
-def _configs(spec, given: dict, steps: dict[str, int], motion_loss: str, seed: int) -> dict[str, LoRAConfig]:
+def _configs(spec, given: dict, steps: dict[str, int], motion_loss: str, shared: dict) -> dict[str, LoRAConfig]:
     """The settings of both stages; what is 0 or `OWN` is the model's own."""
-    shared = {"seed": seed, **{name: value for name, value in given.items() if value}}
+    shared = {**shared, **{name: value for name, value in given.items() if value}}
     own = {stage: {"steps": count} if count else {} for stage, count in steps.items()}
     if motion_loss != OWN:
         own["temporal"]["motion_loss"] = motion_loss
@@ -224,7 +220,8 @@ def _saved_runs(
     """The saved run of each stage. The motion is learned on top of one spatial LoRA, so that counts as its source; and
     where it has to be resumed, it is the spatial one that has to be there: the motion may not have begun yet."""
     spatial = saved_run(name, resume, configs["spatial"], source, "spatial")
-    beneath = fingerprint(source, asdict(configs["spatial"]), picked)
+    settings = replace(configs["spatial"], checkpoint="auto")  # which changes no result
+    beneath = fingerprint(source, asdict(settings), picked)
     mode, resume = "auto", resume_of(resume)
     if resume == "start anew" or (spatial.finished and paths.state_path(f"{paths.safe_name(name)}.temporal").exists()):
         mode = resume

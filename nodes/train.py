@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io, ui
@@ -159,6 +160,8 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         part, span = noise_span(noise_range, model)
         own = {"tracking_weight": tracking_weight, "seed": train_seed, "noise": noise, "noise_span": span}
         config = chosen_config(preset, job.spec, numbers, **own)
+        checkpointing = gradient_checkpointing or preset == "low VRAM"
+        config = replace(config, checkpoint="full" if checkpointing else "none")
         run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config)))
         if run.finished:
             state = run.state
@@ -169,9 +172,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             load_weights(adapter, state)
             say(f"already trained: {state.step} steps, loaded {run.file.name}")
         else:
-            checkpointing = gradient_checkpointing or preset == "low VRAM"
-            sizes = {"mid_dim": config.mid_dim, "kernel_size": config.kernel_size, "batch": config.batch}
-            job = job.for_steps(job.latents.shape, checkpointing=checkpointing, **sizes)
+            job = job.for_steps(job.latents.shape, config, **config.kernel_shape)
             view = TrainingView(config.steps, run.state.step if run.state else 0)
             cautions = _cautions(job.spec, words)
             view.say(f"{in_words(config)}; {job.memory_in_words()}{cautions}")

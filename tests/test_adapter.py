@@ -90,13 +90,13 @@ def test_create_takes_the_base_models_defaults_and_the_generator(model):
     first, again, other = (
         MotionAdapter.create(spec, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
     )
-    assert list(first.blocks) == [0, 1, 2] and len(first.blocks) == 3
+    assert list(first.kernels) == [0, 1, 2]
     assert (first.kernel.dim, first.kernel.mid_dim, first.kernel.kernel_size) == (32, 128, 3)
-    assert torch.equal(first.blocks[2].down.weight, again.blocks[2].down.weight)
-    assert not torch.equal(first.blocks[2].down.weight, other.blocks[2].down.weight)
-    assert not torch.equal(first.blocks[0].down.weight, first.blocks[1].down.weight)
-    assert abs(first.blocks[0].down.weight.std().item() - 1) < 0.05
-    assert not first.blocks[0].up.weight.any()
+    assert torch.equal(first.kernels[2].down.weight, again.kernels[2].down.weight)
+    assert not torch.equal(first.kernels[2].down.weight, other.kernels[2].down.weight)
+    assert not torch.equal(first.kernels[0].down.weight, first.kernels[1].down.weight)
+    assert abs(first.kernels[0].down.weight.std().item() - 1) < 0.05
+    assert not first.kernels[0].up.weight.any()
     chosen = MotionAdapter.create(spec, 16, 5)
     assert (chosen.kernel.mid_dim, chosen.kernel.kernel_size) == (16, 5)
 
@@ -108,10 +108,10 @@ def test_keep_follows_the_metadata(adapter):
 
 
 def test_moves_like_any_module(adapter):
-    assert adapter.to(torch.bfloat16).blocks[1].up.weight.dtype == torch.bfloat16
+    assert adapter.to(torch.bfloat16).kernels[1].up.weight.dtype == torch.bfloat16
     assert sum(p.numel() for p in adapter.parameters()) == 3 * 2 * 8 * 32 * 3
-    assert 1 in adapter.blocks and 3 not in adapter.blocks
-    assert [index for index, _ in adapter.blocks.items()] == adapter.blocks.keys() == [0, 1, 2]
+    assert 1 in adapter.kernels and 3 not in adapter.kernels
+    assert [index for index, _ in adapter.kernels.items()] == [0, 1, 2]
 
 
 def test_a_failed_save_leaves_the_earlier_file(adapter, path):
@@ -198,7 +198,7 @@ def test_adapter_of_some_blocks_only(model, adapter, path):
     adapter.save(path)
     rewrite(path, drop)
     loaded = MotionAdapter.load(path)
-    assert loaded.blocks.keys() == [0, 2] and loaded.keep == [0]
+    assert list(loaded.kernels) == [0, 2] and loaded.keep == [0]
     call = call_for("cogvideox", model)
     with torch.no_grad(), attach(model, adapter, keep=[0, 2]):
         expected = call(model)
@@ -241,7 +241,7 @@ def test_reference_single_stream_blocks_come_after_the_double_stream_ones(tmp_pa
     hunyuan = build("hunyuan_video")
     adapter, path = filled_adapter(hunyuan), tmp_path / "motion_embedding.pth"
     content = {}
-    for index, kernel in adapter.blocks.items():
+    for index, kernel in adapter.kernels.items():
         block = f"transformer_blocks.{index}" if index < 2 else f"single_transformer_blocks.{index - 2}"
         for part, conv in (("down", "conv1"), ("up", "conv2")):
             content[f"{block}.attn.processor.temporal_emb.{conv}.weight"] = getattr(kernel, part).weight.detach()
@@ -357,7 +357,7 @@ def test_numbers_of_a_file_are_bounded(adapter, path, key, value):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_adapter_that_is_not_finite_is_refused(adapter, path, value):
     with torch.no_grad():
-        adapter.blocks[0].up.weight[0, 0, 0] = value
+        adapter.kernels[0].up.weight[0, 0, 0] = value
     adapter.save(path)
     with pytest.raises(ValueError, match="blocks.0.up.weight.* holds NaN or infinity") as error:
         MotionAdapter.load(path)

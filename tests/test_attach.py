@@ -78,7 +78,7 @@ def test_adds_the_defined_residual_to_the_attention_output(family, model, kernel
         return hook
 
     for index in (0, 1):
-        ATTENTION[family](model)[index].register_forward_hook(add(adapter.blocks[index]), with_kwargs=True)
+        ATTENTION[family](model)[index].register_forward_hook(add(adapter.kernels[index]), with_kwargs=True)
     assert (out - call(model)).abs().max() < 2e-5
 
 

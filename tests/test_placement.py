@@ -78,7 +78,7 @@ def test_outside_the_mask_the_tap_is_bit_identical(family):
     model.get_submodule(tap.output).register_forward_hook(keep_result)
     mask = torch.zeros(call.grid)
     mask[1:, : call.grid[1] // 2] = 1
-    for kernels in ({}, placed({0: adapter.blocks[0]}, Placement(mask), call.grid, torch.ones(1))):
+    for kernels in ({}, placed({0: adapter.kernels[0]}, Placement(mask), call.grid, torch.ones(1))):
         with tapped(model, spec, kernels, lambda: call.grid):
             call(model)
     base, moved = results

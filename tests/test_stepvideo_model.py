@@ -109,7 +109,7 @@ class TestAdapter:
             out = run(model)
         for index in (0, 2):
 
-            def add(_module, args, result, kernel=adapter.blocks[index]):
+            def add(_module, args, result, kernel=adapter.kernels[index]):
                 return result + 0.7 * conv_reference(kernel, args[0], GRID)
 
             model.transformer_blocks[index].attn1.register_forward_hook(add)

@@ -386,6 +386,9 @@ class Fixed:
     def attached(self, _adapter):
         return nullcontext()
 
+    def checkpointed(self, _policy):
+        return nullcontext()
+
 
 class OneWeight(torch.nn.Module):
     def __init__(self, value: float = 1.0):
@@ -404,6 +407,7 @@ def fitted(config: TrainConfig, gradient: list[float], value: float = 1.0, seen:
         if seen is not None:
             seen.append((run.optimizer.param_groups[0]["lr"], module.weight.grad.norm().item()))
 
+    config = replace(config, checkpoint="none")
     fit(Fixed(), module, draw, config, learns_from="", shape=torch.Size(()), on_step=look)
     return module.weight.detach()
 

@@ -16,15 +16,15 @@ from torch import nn
 from ..models.families import DiTSpec, Tap, call_grid, spec_for, unwrapped
 from ..models.families.spec import video_slice
 from ..models.overriding import Forward, overridden
-from .temporal_kernel import Grid, TemporalKernel
+from .kernel import Grid, Kernel
 
 if TYPE_CHECKING:
-    from .motion_adapter import MotionAdapter
+    from .beside_attention import BesideAttention
 
 
 @contextmanager
 def attach(
-    model: nn.Module, adapter: MotionAdapter, *, keep: Iterable[int] | None = None, strength: float = 1.0
+    model: nn.Module, adapter: BesideAttention, *, keep: Iterable[int] | None = None, strength: float = 1.0
 ) -> Iterator[nn.Module]:
     """Apply `adapter` to a diffusers transformer inside the `with` block; the token grid is read from each call.
 
@@ -40,15 +40,9 @@ def attach(
     model = unwrapped(model)
     spec = spec_for(model)
     kernels = adapter.kernels_for(spec, keep)
-    grid: list[Grid] = []
-    forward = model.forward
-
-    def forward_with_grid(*args, **kwargs):
-        grid[:] = [call_grid(spec, args, kwargs)]
-        return forward(*args, **kwargs)
-
-    with overridden([(model, forward_with_grid)] if kernels and strength else []):
-        with tapped(model, spec, kernels, lambda: grid[0], strength):
+    calls = Calls(model, spec)
+    with overridden([(model, calls.forward)] if kernels and strength else []):
+        with tapped(model, spec, kernels, calls.latest_grid, strength):
             yield model
 
 
@@ -56,93 +50,95 @@ def attach(
 def tapped(
     model: nn.Module,
     spec: DiTSpec,
-    kernels: Mapping[int, TemporalKernel],
+    kernels: Mapping[int, Kernel],
     grid: Callable[[], Grid],
     strength: float = 1.0,
 ) -> Iterator[nn.Module]:
     """The lower half of `attach`, for any layout: out(video tokens) += strength * kernel(attn_in(video tokens)).
 
     Args:
-        kernels: block index -> module with `.hidden(x, grid)` and `.expand(hidden, grid)`, and where it can add to the
-                 attention output by itself, `.expand_onto(base, hidden, grid)`.
+        kernels: block index -> its kernel.
         grid:    called at every tap; returns (T, H, W) of the call in progress.
     """
     model = unwrapped(model)
     kernels = kernels if strength else {}
-    pairs = [
-        pair
-        for index, kernel in kernels.items()
-        for pair in _tap_overrides(model, spec.taps[index], kernel, grid, strength)
-    ]
-    with overridden(pairs):
+    taps = [Tapped(model, spec.taps[index], kernel, grid, strength) for index, kernel in kernels.items()]
+    with overridden([pair for tap in taps for pair in tap.overrides()]):
         yield model
 
 
-def _tap_overrides(
-    model: nn.Module, tap: Tap, kernel: TemporalKernel, grid: Callable[[], Grid], strength: float
-) -> list[tuple[nn.Module, Forward]]:
-    source, target = model.get_submodule(tap.input), model.get_submodule(tap.output)
-    read, write = source.forward, target.forward
+class Calls:
+    """Stands in for a diffusers transformer's forward and remembers the token grid of the latest call."""
 
-    def hidden_of(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
-        x = _batched(_first_argument(args, kwargs))
-        x = x[:, video_slice(tap.tokens, x.shape[1], grid(), tap.input)]
-        hidden = kernel.hidden(x, grid())
-        return hidden if strength == 1.0 else hidden * strength
+    def __init__(self, model: nn.Module, spec: DiTSpec):
+        self.inner, self.spec = model.forward, spec
+        self.grid: Grid | None = None
 
-    if source is target:
+    def forward(self, *args, **kwargs):
+        self.grid = call_grid(self.spec, args, kwargs)
+        return self.inner(*args, **kwargs)
 
-        def forward_both(*args, **kwargs):
-            hidden = hidden_of(args, kwargs)
-            return _added(write(*args, **kwargs), tap, kernel, hidden, grid())
+    def latest_grid(self) -> Grid:
+        return self.grid
 
-        return [(source, forward_both)]
 
-    held: list[torch.Tensor] = []  # only the mid-width tensor waits between the two taps
+class Tapped:
+    """A kernel in the model: reads what goes into a block's attention and adds to what comes out of it."""
 
-    def forward_input(*args, **kwargs):
-        held[:] = [hidden_of(args, kwargs)]
-        return read(*args, **kwargs)
+    def __init__(self, model: nn.Module, tap: Tap, kernel: Kernel, grid: Callable[[], Grid], strength: float):
+        self.tap, self.kernel, self.grid, self.strength = tap, kernel, grid, strength
+        self.source, self.target = model.get_submodule(tap.input), model.get_submodule(tap.output)
+        self.source_forward, self.target_forward = self.source.forward, self.target.forward
+        self.hidden: torch.Tensor | None = None  # only the mid-width tensor waits between the two taps
 
-    def forward_output(x, *args, **kwargs):
-        hidden = held.pop()
-        if tap.where == "input":
+    def overrides(self) -> list[tuple[nn.Module, Forward]]:
+        """The modules to override, each with its new forward."""
+        if self.source is self.target:
+            return [(self.source, self.read_and_write)]
+        return [(self.source, self.read), (self.target, self.write)]
+
+    def read(self, *args, **kwargs):
+        self.hidden = self._hidden_of(args, kwargs)
+        return self.source_forward(*args, **kwargs)
+
+    def write(self, x: torch.Tensor, *args, **kwargs):
+        hidden, self.hidden = self.hidden, None
+        if self.tap.where == "input":
             # The block has just concatenated this tensor for this call alone: adding in place spares its copy.
-            part = video_slice(tap.tokens, x.shape[1], grid(), tap.output)
-            _add_to_slice(x[:, part, : tap.channels], kernel, hidden, grid())
-            return write(x, *args, **kwargs)
-        return _added(write(x, *args, **kwargs), tap, kernel, hidden, grid())
+            self._add_to_slice(x[..., : self.tap.channels], hidden)
+            return self.target_forward(x, *args, **kwargs)
+        return self._added(self.target_forward(x, *args, **kwargs), hidden)
 
-    return [(source, forward_input), (target, forward_output)]
+    def read_and_write(self, *args, **kwargs):
+        hidden = self._hidden_of(args, kwargs)
+        return self._added(self.source_forward(*args, **kwargs), hidden)
 
+    def _hidden_of(self, args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
+        x, grid = _batched(args[0] if args else kwargs["hidden_states"]), self.grid()
+        hidden = self.kernel.hidden(x[:, video_slice(self.tap.tokens, x.shape[1], grid, self.tap.input)], grid)
+        return hidden if self.strength == 1.0 else hidden * self.strength
 
-def _first_argument(args: tuple, kwargs: Mapping[str, Any]) -> torch.Tensor:
-    return args[0] if args else kwargs["hidden_states"]
+    def _added(self, result: Any, hidden: torch.Tensor) -> Any:
+        """`result` (or its first item) with the kernel's residual added to its video tokens. A projection's result is
+        held by no one else, so that its memory may be used."""
+        if isinstance(result, tuple):
+            return (self._added(result[0], hidden), *result[1:])
+        batched = _batched(result)
+        if batched.shape[1] == hidden.shape[1]:
+            return self.kernel.expand_onto(batched, hidden, self.grid()).view(result.shape)
+        self._add_to_slice(batched, hidden)
+        return result
+
+    def _add_to_slice(self, tokens: torch.Tensor, hidden: torch.Tensor) -> None:
+        """Add the kernel's residual to the memory behind the video's part of `tokens`."""
+        grid = self.grid()
+        video = tokens[:, video_slice(self.tap.tokens, tokens.shape[1], grid, self.tap.output)]
+        if torch.is_grad_enabled():
+            video += self.kernel.expand(hidden, grid).to(video.dtype)
+        else:
+            self.kernel.expand_onto(video, hidden, grid)
 
 
 def _batched(x: torch.Tensor) -> torch.Tensor:
     """(B, N, C) of tokens as they are, or of a model that takes one sequence at a time, (N, C)."""
     return x if x.ndim == 3 else x[None]
-
-
-def _added(result: Any, tap: Tap, kernel: Any, hidden: torch.Tensor, grid: Grid) -> Any:
-    """`result` (or its first item) with the kernel's residual added to its video tokens. A projection's result is held
-    by no one else, so that its memory may be used."""
-    if isinstance(result, tuple):
-        return (_added(result[0], tap, kernel, hidden, grid), *result[1:])
-    batched = _batched(result)
-    if batched.shape[1] == hidden.shape[1]:
-        if hasattr(kernel, "expand_onto"):
-            return kernel.expand_onto(batched, hidden, grid).view(result.shape)
-        return result + kernel.expand(hidden, grid).to(result.dtype).view(result.shape)
-    part = video_slice(tap.tokens, batched.shape[1], grid, tap.output)
-    _add_to_slice(batched[:, part], kernel, hidden, grid)
-    return result
-
-
-def _add_to_slice(video: torch.Tensor, kernel: Any, hidden: torch.Tensor, grid: Grid) -> None:
-    """Add the kernel's residual to the memory behind the view `video`."""
-    if hasattr(kernel, "expand_onto") and not torch.is_grad_enabled():
-        kernel.expand_onto(video, hidden, grid)
-    else:
-        video += kernel.expand(hidden, grid).to(video.dtype)

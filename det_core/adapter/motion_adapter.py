@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from ..models.families import DiTSpec, format_blocks, kept_blocks, parse_blocks
-from .attach import attach
+from ..models.families import DiTSpec, format_blocks
+from .beside_attention import BesideAttention
 from .file import read_adapter, read_metadata, read_reference, write_adapter
 from .temporal_kernel import TemporalKernel
 
 
-class KernelBlocks(nn.ModuleDict):
-    """A mapping from block index (int) to `TemporalKernel`, registered as submodules."""
-
-    def __init__(self, kernels: Mapping[int, TemporalKernel]):
-        super().__init__({str(index): kernel for index, kernel in kernels.items()})
-
-    def __getitem__(self, index: int) -> TemporalKernel:
-        return super().__getitem__(str(index))
-
-    def __contains__(self, index: object) -> bool:
-        return super().__contains__(str(index))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.keys())
-
-    def keys(self) -> list[int]:
-        return [int(index) for index in self._modules]
-
-    def items(self) -> ItemsView[int, TemporalKernel]:
-        return dict(zip(self.keys(), self.values(), strict=True)).items()
-
-
-class MotionAdapter(nn.Module):
+class MotionAdapter(BesideAttention):
     """Temporal kernels beside the attention of a DiT's blocks.      (DeT, arXiv 2503.17350, section 3.2)
 
     Attributes:
-        blocks:   {block index: TemporalKernel}; tensors are named `blocks.{i}.down.weight` and `blocks.{i}.up.weight`.
+        kernels:  {block number: TemporalKernel}; tensors are named `blocks.{i}.down.weight` and `blocks.{i}.up.weight`.
         metadata: free text fields that travel in the file (source, caption, config, losses, seed, ...), str -> str.
-            `kept_blocks` ("0-14") overrides the blocks that are advised for sampling.
+            `kept_blocks` ("0-14") are the blocks that are advised for sampling.
     """
 
-    def __init__(self, base_model: str, num_blocks: int, blocks: Mapping[int, TemporalKernel]):
+    def __init__(self, base_model: str, num_blocks: int, kernels: Mapping[int, TemporalKernel]):
         """base_model: `DiTSpec.name` of the model it fits; num_blocks: how many blocks that model has."""
-        super().__init__()
-        self.base_model, self.num_blocks = base_model, num_blocks
-        self.blocks = KernelBlocks(blocks)
-        self.metadata: dict[str, str] = {}
+        super().__init__(base_model, num_blocks, next(iter(kernels.values())).dim, kernels)
 
     @classmethod
     def create(
@@ -69,7 +42,6 @@ class MotionAdapter(nn.Module):
         means the base model's default. `generator` must be a CPU one.
         """
         defaults = spec.defaults
-        dropped = defaults.drop_fraction if drop_fraction is None else drop_fraction
         kernels = {
             index: TemporalKernel(
                 spec.dim,
@@ -81,7 +53,7 @@ class MotionAdapter(nn.Module):
             for index in range(spec.num_blocks)
         }
         adapter = cls(spec.name, spec.num_blocks, kernels)
-        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, dropped))
+        adapter.advise(spec, drop_fraction)
         if spec.version:
             adapter.metadata["base_version"] = spec.version
         return adapter
@@ -89,49 +61,14 @@ class MotionAdapter(nn.Module):
     @property
     def kernel(self) -> TemporalKernel:
         """Any one kernel: all have the same dim, mid_dim and kernel_size."""
-        return next(iter(self.blocks.values()))
-
-    @property
-    def keep(self) -> list[int]:
-        """The blocks that should keep their kernel when sampling."""
-        advised = parse_blocks(self.metadata["kept_blocks"], self.num_blocks)
-        return [index for index in advised if index in self.blocks]
-
-    def describe(self) -> str:
-        """The base model it was made for, in an error message."""
-        version = self.metadata.get("base_version", "")
-        name = " ".join(filter(None, (self.base_model, version)))
-        return f"{name} with {self.num_blocks} blocks of {self.kernel.dim} channels"
-
-    def kernels_for(self, spec: DiTSpec, keep: Iterable[int] | None = None) -> dict[int, TemporalKernel]:
-        """The kernels to put on the model `spec`: those of the blocks `keep`, or all.
-
-        Raises ValueError naming both models if the adapter was made for another one, or the block that does not exist.
-        """
-        version = self.metadata.get("base_version") or spec.version  # files of earlier versions do not say
-        ours = (self.base_model, self.num_blocks, self.kernel.dim, version)
-        if ours != (spec.name, spec.num_blocks, spec.dim, spec.version):
-            raise ValueError(
-                f"this motion adapter was made for {self.describe()}, but the model is {spec.describe()}: "
-                "load the model it was trained on, or train an adapter for this one"
-            )
-        chosen = sorted(self.blocks.keys() if keep is None else set(keep))
-        if unknown := [index for index in chosen if index not in self.blocks]:
-            raise ValueError(f"there is no block {unknown[0]} to keep: this adapter has {format_blocks(self.blocks)}")
-        return {index: self.blocks[index] for index in chosen}
-
-    def attached_to(
-        self, transformer: nn.Module, *, keep: Iterable[int] | None = None, strength: float = 1.0
-    ) -> AbstractContextManager:
-        """Act in a diffusers transformer, see `attach`."""
-        return attach(transformer, self, keep=keep, strength=strength)
+        return next(iter(self.kernels.values()))
 
     def of_experts(self, names: Sequence[str]) -> dict[str, MotionAdapter]:
         """The adapters of the experts whose blocks take turns in this one, each for its own model alone. Metadata says
         which `expert` one is for."""
         count, apart = len(names), {}
         for first, name in enumerate(names):
-            kernels = {block // count: kernel for block, kernel in self.blocks.items() if block % count == first}
+            kernels = {block // count: kernel for block, kernel in self.kernels.items() if block % count == first}
             apart[name] = MotionAdapter(self.base_model, self.num_blocks // count, kernels)
             kept = [block // count for block in self.keep if block % count == first]
             apart[name].metadata |= {**self.metadata, "kept_blocks": format_blocks(kept), "expert": name}
@@ -172,7 +109,7 @@ class MotionAdapter(nn.Module):
         if spec and adapter.kernel.dim != spec.dim:
             raise ValueError(f"{path} is for {adapter.kernel.dim} channels, but the model is {spec.describe()}")
         if spec:
-            adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(spec.num_blocks, spec.defaults.drop_fraction))
+            adapter.advise(spec)
         adapter.metadata["imported_from"] = Path(path).name
         return adapter
 
@@ -182,9 +119,7 @@ class MotionAdapter(nn.Module):
         for index in sorted({int(name.split(".")[1]) for name in tensors}):
             down, up = tensors[f"blocks.{index}.down.weight"], tensors[f"blocks.{index}.up.weight"]
             kernels[index] = TemporalKernel.from_weights(down, up)
-        adapter = cls(base_model, num_blocks, kernels)
-        adapter.metadata["kept_blocks"] = format_blocks(kept_blocks(num_blocks))
-        return adapter
+        return cls(base_model, num_blocks, kernels)
 
 
 def metadata_of(path: str | Path) -> dict[str, str]:

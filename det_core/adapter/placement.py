@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .temporal_kernel import Grid, TemporalKernel
+from .kernel import Grid, Kernel
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Placement:
         return None if (weights == 1).all() else weights.reshape(1, -1, 1)
 
 
-class PlacedKernel:
+class PlacedKernel(Kernel):
     """A kernel that adds to each token by its weight, and to a token of weight 0 nothing.
 
     The weights multiply what comes out of the second convolution, so that no frame reaches into one with another mask.
     """
 
-    def __init__(self, kernel: TemporalKernel, weights: torch.Tensor):
+    def __init__(self, kernel: Kernel, weights: torch.Tensor):
         self.kernel, self.weights = kernel, weights
 
     def hidden(self, x: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -49,9 +49,7 @@ class PlacedKernel:
         return self.kernel.expand(hidden, grid) * self.weights
 
 
-def placed(
-    kernels: Mapping[int, TemporalKernel], placement: Placement, grid: Grid, like: torch.Tensor
-) -> Mapping[int, TemporalKernel | PlacedKernel]:
+def placed(kernels: Mapping[int, Kernel], placement: Placement, grid: Grid, like: torch.Tensor) -> Mapping[int, Kernel]:
     """The kernels of a call with tokens of `grid`, weighted; themselves where every weight is 1. like: a tensor of the
     call's device and number format."""
     weights = placement.weights(grid)

@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from ..kernels.temporal_conv import temporal_down, temporal_up, temporal_up_onto
+from .kernel import Grid, Kernel
 
-Grid = tuple[int, int, int]
 
-
-class TemporalKernel(nn.Module):
+class TemporalKernel(nn.Module, Kernel):
     """K_up * gelu(K_down * I), convolved along time only and shared over space.      (DeT, arXiv 2503.17350, eq. 2)
 
     Convention: tokens are (B, T*H*W, C) with time slowest, then height, then width; `grid` is (T, H, W).
@@ -76,12 +75,10 @@ class TemporalKernel(nn.Module):
         return temporal_up(hidden, *self._up(hidden, grid))
 
     def expand_onto(self, base: torch.Tensor, hidden: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """base + K_up * hidden, for `base` (B, T*H*W, dim): in base's own memory where no gradient is asked for, even
-        if that is a slice of a larger tensor; as a new tensor otherwise."""
+        """base + K_up * hidden, in one pass where both have the same dtype."""
         if base.dtype == hidden.dtype:
             return temporal_up_onto(base, hidden, *self._up(hidden, grid))
-        residual = self.expand(hidden, grid).to(base.dtype)
-        return base + residual if torch.is_grad_enabled() else base.add_(residual)
+        return super().expand_onto(base, hidden, grid)
 
     def _up(self, hidden: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, int, list[int]]:
         weight, steps = self._seen(self.up, grid, hidden)  # (dim, mid_dim, steps)

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..adapter.beside_attention import BesideAttention
+from ..adapter.kernel import Grid, Kernel
 from ..models.families import DiTSpec
-from .beside_attention import BesideAttention, Grid
 
 
-class Conv3D(nn.Module):
+class Conv3D(nn.Module, Kernel):
     """K_up * gelu(K_down * I) as in DeT's eq. 2, but convolved over time, height and width; zeros outside the video.
 
     `up` starts at zero, so a new branch adds nothing. Raises: ValueError on an even kernel size.
@@ -48,6 +49,6 @@ def conv3d_adapter(spec: DiTSpec, mid_dim: int, generator: torch.Generator, kern
     defaults = spec.defaults
     temporal_std = 1.0 if defaults.init_std is None else defaults.init_std
     init_std = temporal_std * (defaults.kernel_size / kernel_size**3) ** 0.5
-    return BesideAttention(
+    return BesideAttention.of_branches(
         spec, [Conv3D(spec.dim, mid_dim, kernel_size, init_std, generator) for _ in range(spec.num_blocks)]
     )

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..adapter.beside_attention import BesideAttention
+from ..adapter.kernel import Grid, Kernel
 from ..models.families import DiTSpec
-from .beside_attention import BesideAttention, Grid
 
 
-class LocalAttention(nn.Module):
+class LocalAttention(nn.Module, Kernel):
     """Multi-head attention of each token over a window (T, H, W) around it, in a narrow width; a new one adds nothing.
 
     Raises: ValueError if a side of the window is even, or `mid_dim` is not a multiple of `heads`.
@@ -65,6 +66,6 @@ def local_attention_adapter(
     spec: DiTSpec, mid_dim: int, generator: torch.Generator, window: Grid = (3, 3, 3), heads: int = 2
 ) -> BesideAttention:
     """Local attention for all blocks; a window of (5, 1, 1) sees what DeT's two convolutions of 3 see."""
-    return BesideAttention(
+    return BesideAttention.of_branches(
         spec, [LocalAttention(spec.dim, mid_dim, window, heads, generator) for _ in range(spec.num_blocks)]
     )

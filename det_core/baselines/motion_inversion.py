@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
 
-from ..models.families import call_grid, spec_for, unwrapped
+from ..models.families import DiTSpec, call_grid, spec_for, unwrapped
 from ..models.families.projections import projections
 from ..models.families.spec import video_slice
-from ..models.overriding import overridden
+from ..models.overriding import Forward, overridden
 
 
 class MotionInversion(nn.Module):
@@ -47,37 +48,37 @@ class MotionInversion(nn.Module):
         if spec.layout != "diffusers" or self.time.shape[::2] != (spec.num_blocks, spec.dim):
             blocks, _, dim = self.time.shape
             raise ValueError(f"these embeddings are for {blocks} blocks of {dim} channels, not for {spec.describe()}")
-        forward, places = transformer.forward, projections(spec)
+        places = projections(spec)
         if any(place.fused for place in places.values()):
             raise ValueError(f"{spec.name} computes q, k and v in one layer: these embeddings go to q and k alone")
-
-        def forward_checked(*args, **kwargs):
-            if (grid := call_grid(spec, args, kwargs)) != self.grid:
-                raise ValueError(f"these embeddings are for a video of {self.grid} tokens (T, H, W), not {grid}")
-            return forward(*args, **kwargs)
-
-        def adding(block: int, kind: str):
-            def add(_module, args):
-                x = args[0]
-                time, height, width = self.grid
-                if kind == "v":
-                    embedding = self.place[block].repeat(time, 1)
-                else:
-                    embedding = self.time[block].repeat_interleave(height * width, dim=0)
-                video = video_slice(spec.attention, x.shape[1], self.grid, spec.name)
-                rows = (0, 0, video.start, x.shape[1] - video.stop)
-                return (x + strength * nn.functional.pad(embedding, rows).to(x), *args[1:])
-
-            return add
-
         handles = [
-            transformer.get_submodule(place.path).register_forward_pre_hook(adding(block, kind))
+            transformer.get_submodule(place.path).register_forward_pre_hook(
+                partial(self._with_embedding, spec, strength, block, kind)
+            )
             for (block, kind), place in (places.items() if strength else ())
             if kind in ("qkv" if self.training else "qk")
         ]
         try:
-            with overridden([(transformer, forward_checked)]):
+            with overridden([(transformer, partial(self._checked, spec, transformer.forward))]):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _checked(self, spec: DiTSpec, forward: Forward, *args, **kwargs):
+        """The transformer's forward, once its call is known to have the size. Raises: ValueError if not."""
+        if (grid := call_grid(spec, args, kwargs)) != self.grid:
+            raise ValueError(f"these embeddings are for a video of {self.grid} tokens (T, H, W), not {grid}")
+        return forward(*args, **kwargs)
+
+    def _with_embedding(self, spec: DiTSpec, strength: float, block: int, kind: str, _module: nn.Module, args: tuple):
+        """A forward pre-hook: a projection's arguments with the embedding added to the video's tokens."""
+        x = args[0]
+        time, height, width = self.grid
+        if kind == "v":
+            embedding = self.place[block].repeat(time, 1)
+        else:
+            embedding = self.time[block].repeat_interleave(height * width, dim=0)
+        video = video_slice(spec.attention, x.shape[1], self.grid, spec.name)
+        rows = (0, 0, video.start, x.shape[1] - video.stop)
+        return (x + strength * nn.functional.pad(embedding, rows).to(x), *args[1:])

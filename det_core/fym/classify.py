@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from ..models.denoiser import Condition, Denoiser
 from ..models.families import DiTSpec, spec_for, unwrapped
 from ..models.families.projections import head_count
 from ..models.families.spec import video_slice
-from ..models.overriding import overridden
+from ..models.overriding import Forward, overridden
 from .head_scores import HeadScores
 from .heads import HeadMap
 
@@ -75,18 +76,20 @@ def watched_attention(transformer: nn.Module, scores: HeadScores) -> Iterator[No
     if spec.layout != "diffusers":
         raise ValueError(f"{type(transformer).__name__} is not a diffusers transformer: feed its q and k to HeadScores")
     attentions = [transformer.get_submodule(tap.input) for tap in spec.taps]
-    pairs = [(one, _watching(one.forward, block, spec, scores)) for block, one in enumerate(attentions)]
+    pairs = [
+        (one, partial(_watched, partial(_observe, scores, spec, block), one.forward))
+        for block, one in enumerate(attentions)
+    ]
     with torch_attention(*attentions), overridden(pairs):
         yield
 
 
-def _watching(forward, block: int, spec: DiTSpec, scores: HeadScores):
-    def observe(q: torch.Tensor, k: torch.Tensor) -> None:
-        video = video_slice(spec.attention, q.shape[2], scores.grid, spec.name)
-        scores.observe(block, q[0, :, video], k[0, :, video])
+def _watched(observe: Callable[[torch.Tensor, torch.Tensor], None], forward: Forward, *args, **kwargs):
+    """An attention's forward whose q and k are observed."""
+    with AttentionCalls(observe):
+        return forward(*args, **kwargs)
 
-    def watched(*args, **kwargs):
-        with AttentionCalls(observe):
-            return forward(*args, **kwargs)
 
-    return watched
+def _observe(scores: HeadScores, spec: DiTSpec, block: int, q: torch.Tensor, k: torch.Tensor) -> None:
+    video = video_slice(spec.attention, q.shape[2], scores.grid, spec.name)
+    scores.observe(block, q[0, :, video], k[0, :, video])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -112,11 +113,15 @@ class LoRA(nn.Module):
     def weights(self) -> dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]:
         """The updates by (block, kind) as (down (rank, inputs), up (outputs, rank)), the scale multiplied into `up`."""
         found = {}
-        for key, part in self.parts.items():
-            block, kind = key.split()
+        for place, part in self.by_place().items():
             down, up = part.whole()
-            found[int(block), kind] = (down.detach(), up.detach() * self.scale)
+            found[place] = (down.detach(), up.detach() * self.scale)
         return found
+
+    def by_place(self) -> dict[tuple[int, str], LowRank]:
+        """The parts by (block, kind)."""
+        places = (key.split() for key in self.parts)
+        return {(int(block), kind): part for (block, kind), part in zip(places, self.parts.values(), strict=True)}
 
     @contextmanager
     def attached_to(self, transformer: nn.Module, strength: float = 1.0) -> Iterator[None]:
@@ -126,17 +131,12 @@ class LoRA(nn.Module):
         """
         transformer = unwrapped(transformer)
         spec = spec_for(transformer)
-        if (self.base_model, self.num_blocks, self.dim) != (spec.name, spec.num_blocks, spec.dim):
-            raise ValueError(
-                f"this LoRA was made for {self.base_model} with {self.num_blocks} blocks of {self.dim} channels, but "
-                f"the model is {spec.describe()}: load the model it was trained on, or train it for this one"
-            )
+        spec.check_made_for("LoRA", self.base_model, self.num_blocks, self.dim)
         places = projections(spec)
         handles = []
-        for key, part in self.parts.items() if strength else ():
-            block, kind = key.split()
-            place = places[int(block), kind]
-            hook = _adding(part, place, strength * self.scale)
+        for key, part in self.by_place().items() if strength else ():
+            place = places[key]
+            hook = partial(_with_update, part, place, strength * self.scale)
             handles.append(transformer.get_submodule(place.path).register_forward_hook(hook))
         try:
             yield
@@ -145,13 +145,11 @@ class LoRA(nn.Module):
                 handle.remove()
 
 
-def _adding(part: LowRank, place: Projection, factor: float):
-    def add(_module, args, out):
-        x = args[0]
-        down, up = (matrix.to(device=x.device, dtype=x.dtype) for matrix in part.whole())
-        return out + place.placed(factor * F.linear(F.linear(x, down), up))
-
-    return add
+def _with_update(part: LowRank, place: Projection, factor: float, _module: nn.Module, args: tuple, out: torch.Tensor):
+    """A forward hook: a projection's result with the update of its weights, times `factor`."""
+    x = args[0]
+    down, up = (matrix.to(device=x.device, dtype=x.dtype) for matrix in part.whole())
+    return out + place.placed(factor * F.linear(F.linear(x, down), up))
 
 
 def _check_heads(heads: Sequence[Sequence[int]], spec: DiTSpec, count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -187,8 +187,6 @@ def _fused(parameters: list[nn.Parameter]) -> bool:
 def _checkpointing(
     denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: FitConfig
 ) -> AbstractContextManager:
-    """The checkpointing that was asked for, or that memory asks for; a denoiser without `checkpointed` has its own."""
-    if not hasattr(denoiser, "checkpointed"):
-        return nullcontext()
+    """The checkpointing that was asked for, or that memory asks for."""
     chosen = choose_policy(denoiser, adapter, shape, config) if config.checkpoint == "auto" else config.checkpoint
     return denoiser.checkpointed(chosen)

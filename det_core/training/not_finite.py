@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,20 +16,10 @@ from ..models.families import DiTSpec, unwrapped
 @torch.no_grad()
 def first_bad_block(transformer: nn.Module, spec: DiTSpec, run: Callable[[], Any]) -> str:
     """Run the model once more and say in one sentence where the first number that is not finite appears."""
-    found: list[str] = []
-
-    def watch(index: int):
-        def look(_module, args, kwargs, result):
-            if found or _finite(result):
-                return
-            before = "the input of" if index == 0 and not (_finite(args) and _finite(kwargs)) else ""
-            found.append(f"{before} block {index} of {spec.num_blocks}".strip())
-
-        return look
-
+    blocks = Watched(spec.num_blocks)
     model = unwrapped(transformer)
     hooks = [
-        model.get_submodule(path).register_forward_hook(watch(index), with_kwargs=True)
+        model.get_submodule(path).register_forward_hook(partial(blocks.look, index), with_kwargs=True)
         for index, path in enumerate(block_paths(spec))
     ]
     try:
@@ -36,9 +27,23 @@ def first_bad_block(transformer: nn.Module, spec: DiTSpec, run: Callable[[], Any
     finally:
         for hook in hooks:
             hook.remove()
-    if found:
-        return f"It first appears in {found[0]}."
+    if blocks.bad is not None:
+        return f"It first appears in {blocks.bad}."
     return "Every block's forward is finite: it appears after the last block, or in backward."
+
+
+class Watched:
+    """Remembers in words the first of `count` blocks whose forward is not finite."""
+
+    def __init__(self, count: int):
+        self.count, self.bad = count, None
+
+    def look(self, index: int, _module: nn.Module, args: tuple, kwargs: dict, result: Any) -> None:
+        """The forward hook of block `index`."""
+        if self.bad is not None or _finite(result):
+            return
+        before = "the input of " if index == 0 and not (_finite(args) and _finite(kwargs)) else ""
+        self.bad = f"{before}block {index} of {self.count}"
 
 
 def _finite(value: Any) -> bool:

@@ -57,5 +57,5 @@ def peak_of(step, device: torch.device) -> int:
 
 
 def bytes_of(adapter, blocks: int) -> int:
-    chosen = [adapter.blocks[i] for i in range(blocks)]
+    chosen = [adapter.kernels[i] for i in range(blocks)]
     return sum(p.numel() * p.element_size() for kernel in chosen for p in kernel.parameters())

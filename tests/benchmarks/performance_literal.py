@@ -33,7 +33,7 @@ class LiteralAdapter(nn.Module):
     def __init__(self, adapter: MotionAdapter):
         super().__init__()
         self.keep = adapter.keep
-        self.kernels = nn.ModuleDict({str(i): LiteralKernel(kernel) for i, kernel in adapter.blocks.items()})
+        self.kernels = nn.ModuleDict({str(i): LiteralKernel(kernel) for i, kernel in adapter.kernels.items()})
 
     def kernels_for(self, spec: DiTSpec, keep: Iterable[int] | None = None) -> dict[int, nn.Module]:
         return {i: self.kernels[str(i)] for i in (range(spec.num_blocks) if keep is None else keep)}

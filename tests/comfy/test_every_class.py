@@ -336,7 +336,7 @@ def test_a_given_first_frame_is_kept(pack, name):
         )
         assert (out[:, :, :1] - z[:, :, :1]).abs().max() < 1e-5
         assert (out[:, :, 1:] - z[:, :, 1:]).abs().max() > 0.1
-        with trainable(patcher, text, z, spec, 0, True, mask=case.noise_mask) as (denoiser, x0), torch.no_grad():
+        with trainable(patcher, text, z, spec, 0, mask=case.noise_mask) as (denoiser, x0), torch.no_grad():
             t = torch.tensor([500.0])
             error = denoiser.predict_x0(denoiser.add_noise(x0, noise.clone(), t), t, {}) - x0
     assert error[:, :, :1].abs().max() == 0 and error[:, :, 1:].abs().max() > 0.1

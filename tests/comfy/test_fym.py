@@ -41,11 +41,11 @@ class Both:
     def diffusers_cond(self) -> dict:
         return diffusers_cond(self.family, self.cond)
 
-    def trainable(self, latents: torch.Tensor, checkpointing: bool = False):
+    def trainable(self, latents: torch.Tensor):
         from det_pack.nodes._comfy.training.trainable import trainable
 
         z = self.patcher.model.process_latent_out(latents)
-        return trainable(self.patcher, comfy_cond(self.family, self.cond), z, self.spec, 0, checkpointing)
+        return trainable(self.patcher, comfy_cond(self.family, self.cond), z, self.spec, 0)
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def head_map(package, family: str):
     return package.HeadMap(family, torch.ones(4, 2), temporal)
 
 
-def lora_settings(config_class, spec, stage: str):
-    return config_class.for_stage(spec, stage, steps=3, rank=4, lr=1e-2, seed=5, motion_loss="signed")
+def lora_settings(config_class, spec, stage: str, **more):
+    return config_class.for_stage(spec, stage, steps=3, rank=4, lr=1e-2, seed=5, motion_loss="signed", **more)
 
 
 def natively_trained(both: Both, checkpointing: bool = False):
@@ -186,10 +186,11 @@ def natively_trained(both: Both, checkpointing: bool = False):
     from det_pack.det_core.fym.train import LoRAConfig, group_lora, train_lora
 
     heads, dit = head_map(package, both.family), both.patcher.model.diffusion_model
-    configs = {stage: lora_settings(LoRAConfig, both.spec, stage) for stage in ("spatial", "temporal")}
+    more = {"checkpoint": "full" if checkpointing else "none"}
+    configs = {stage: lora_settings(LoRAConfig, both.spec, stage, **more) for stage in ("spatial", "temporal")}
     loras = {stage: group_lora(dit, heads, stage, config) for stage, config in configs.items()}
     losses = {}
-    with both.trainable(source(both.family), checkpointing) as (denoiser, x0):
+    with both.trainable(source(both.family)) as (denoiser, x0):
         for stage, examples in (("spatial", Examples([Example(x0[:, :, :1])])), ("temporal", sparse_latents(x0, 2))):
             frozen = loras["spatial"] if stage == "temporal" else None
             result = train_lora(denoiser, loras[stage], examples, {}, configs[stage], frozen=frozen)

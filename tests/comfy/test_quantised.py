@@ -48,9 +48,10 @@ def train(patcher, checkpointing: bool = True, steps: int = 3):
 
     with torch.inference_mode():
         spec = model_spec(patcher)
-        config = TrainConfig.for_spec(spec, steps=steps, lr=1e-2, seed=3, mid_dim=8, kernel_size=3)
+        sizes = {"mid_dim": 8, "kernel_size": 3, "checkpoint": "full" if checkpointing else "none"}
+        config = TrainConfig.for_spec(spec, steps=steps, lr=1e-2, seed=3, **sizes)
         text = [[randomly(1, 6, 64), {}]]
-        with trainable(patcher, text, randomly(1, 16, 3, 8, 8), spec, 0, checkpointing) as (denoiser, x0):
+        with trainable(patcher, text, randomly(1, 16, 3, 8, 8), spec, 0) as (denoiser, x0):
             return train_motion_adapter(denoiser, x0, {}, None, config)
 
 

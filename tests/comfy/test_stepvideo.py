@@ -140,14 +140,10 @@ class TestModel:
             torch.nn.init.normal_(kernel.up.weight, std=0.1)
         latents, t = small.noise(5, 1, 4, 3, 2, 4), torch.tensor([400.0])
         gradients = []
-        for checkpointing in (False, True):
-            with comfy("_comfy.training.trainable").trainable(
-                model, prompts(small)[0], latents, spec, 0, checkpointing
-            ) as (
-                denoiser,
-                x0,
-            ):
-                with denoiser.attached(adapter.requires_grad_(True)):
+        trainable = comfy("_comfy.training.trainable").trainable
+        for policy in ("none", "full"):
+            with trainable(model, prompts(small)[0], latents, spec, 0) as (denoiser, x0):
+                with denoiser.checkpointed(policy), denoiser.attached(adapter.requires_grad_(True)):
                     loss = denoiser.predict_x0(denoiser.add_noise(x0, x0 * 0 + 1, t), t, {}).square().mean()
                     gradients.append(torch.autograd.grad(loss, list(adapter.parameters())))
         for plain, again in zip(*gradients, strict=True):

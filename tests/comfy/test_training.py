@@ -34,9 +34,10 @@ def trained(
     from det_pack.nodes._comfy.training.trainable import trainable
 
     spec = model_spec(patcher)
+    settings["checkpoint"] = "full" if checkpointing else "none"
     config = TrainConfig.for_spec(spec, steps=steps, lr=1e-2, seed=3, mid_dim=8, kernel_size=3, warmup=0, **settings)
     z = patcher.model.process_latent_out(source(family))
-    with trainable(patcher, comfy_cond(family, conditioning()), z, spec, 0, checkpointing) as (denoiser, x0):
+    with trainable(patcher, comfy_cond(family, conditioning()), z, spec, 0) as (denoiser, x0):
         points = tracks(pack_tracks, (LATENTS[family][0] - 1) * 4 + 1)
         return train_motion_adapter(denoiser, x0, {}, points, config, on_step=on_step, resume=resume)
 

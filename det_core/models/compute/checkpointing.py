@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts, set_checkpoint_early_stop
 
 from ..families import DiTSpec, unwrapped
-from ..overriding import overridden
+from ..overriding import Forward, overridden
 
 POLICIES = ("none", "attention", "full")  # from fast to small
 
@@ -46,24 +47,26 @@ def checkpointed(transformer: nn.Module, spec: DiTSpec, policy: str, first: int 
         return
     blocks = [unwrapped(transformer).get_submodule(path) for path in block_paths(spec)[:first]]
     # A block whose weights come and go (accelerate's hook) has to reach its end again, or they would stay.
-    forwards = [checkpointed_forward(block.forward, policy, whole=hasattr(block, "_hf_hook")) for block in blocks]
-    with overridden(zip(blocks, forwards, strict=True)):
+    pairs = [(block, CheckpointedForward(block.forward, policy, whole=hasattr(block, "_hf_hook"))) for block in blocks]
+    with overridden(pairs):
         yield
 
 
-def checkpointed_forward(forward: Callable, policy: str, *, whole: bool = False) -> Callable:
-    """A block's forward under "attention" or "full". `whole` computes it again to its end, not only as far as
-    backward needs."""
-    keep = {"context_fn": partial(create_selective_checkpoint_contexts, _attention_operators())}
-    settings = {"use_reentrant": False, "preserve_rng_state": False, **(keep if policy == "attention" else {})}
+class CheckpointedForward:
+    """A block's forward under "attention" or "full". `whole` computes it again to its end, not only as far as backward
+    needs."""
 
-    def forward_checkpointed(*args, **kwargs):
+    def __init__(self, forward: Forward, policy: str, *, whole: bool = False):
+        self.forward, self.whole = forward, whole
+        self.settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        if policy == "attention":
+            self.settings["context_fn"] = partial(create_selective_checkpoint_contexts, _attention_operators())
+
+    def __call__(self, *args, **kwargs):
         if not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
-        with set_checkpoint_early_stop(not whole):
-            return checkpoint(forward, *args, **settings, **kwargs)
-
-    return forward_checkpointed
+            return self.forward(*args, **kwargs)
+        with set_checkpoint_early_stop(not self.whole):
+            return checkpoint(self.forward, *args, **self.settings, **kwargs)
 
 
 def _attention_operators() -> list:

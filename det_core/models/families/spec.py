@@ -138,10 +138,23 @@ class DiTSpec:
             )
         return self.grid(sizes)
 
+    def check_made_for(self, what: str, name: str, num_blocks: int, dim: int, version: str = "") -> None:
+        """Raises: ValueError naming both models if `what` was made for another one. No version is any version: files
+        of earlier releases do not say it."""
+        if (name, num_blocks, dim, version or self.version) != (self.name, self.num_blocks, self.dim, self.version):
+            raise ValueError(
+                f"this {what} was made for {described(name, version, num_blocks, dim)}, but the model is "
+                f"{self.describe()}: load the model it was trained on, or train one for this model"
+            )
+
     def describe(self) -> str:
         """The model in an error message: name, blocks, width."""
-        name = " ".join(filter(None, (self.name, self.version)))
-        return f"{name} with {self.num_blocks} blocks of {self.dim} channels"
+        return described(self.name, self.version, self.num_blocks, self.dim)
+
+
+def described(name: str, version: str, num_blocks: int, dim: int) -> str:
+    """A model in a message."""
+    return f"{' '.join(filter(None, (name, version)))} with {num_blocks} blocks of {dim} channels"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 try:  # a comfy-kitchen without it comes with a core that has no MiniMax H3
     from comfy_kitchen.backends.eager.rope import rms_rope_split_half as _rms_rope
@@ -40,21 +39,10 @@ class _CopyBeforeNorm(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def block_forward(forward: Callable, in_place: bool, checkpointing: bool) -> Callable:
-    def protected(*args, **kwargs):
-        with _CopyBeforeNorm():
-            return forward(*map(_token_copy, args), **{k: _token_copy(v) for k, v in kwargs.items()})
-
-    body = protected if in_place else forward
-    if not checkpointing:
-        return body
-
-    def checkpointed(*args, **kwargs):
-        if not torch.is_grad_enabled():
-            return body(*args, **kwargs)
-        return checkpoint(body, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-
-    return checkpointed
+def protected(forward: Callable, *args, **kwargs):
+    """The forward of a block that works in place: on copies of its tokens, and of what its norms keep."""
+    with _CopyBeforeNorm():
+        return forward(*map(_token_copy, args), **{k: _token_copy(v) for k, v in kwargs.items()})
 
 
 def _token_copy(value):

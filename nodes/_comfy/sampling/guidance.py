@@ -22,11 +22,11 @@ import torch
 from ....det_core.guidance.cost import guidance_memory
 from ....det_core.guidance.guide import Guide, Plan
 from ....det_core.guidance.reading import AttentionReader, Read, TokenReader, left_early, read_tokens
-from ....det_core.models.compute.checkpointing import block_paths
+from ....det_core.models.compute.checkpointing import block_paths, checkpointed
 from ....det_core.models.families import DiTSpec, unwrapped
 from ....det_core.models.families.spec import video_slice
 from ....det_core.models.overriding import overridden
-from ..gradients.blocks import block_forward, copied
+from ..gradients.blocks import copied, protected
 from ..gradients.quantised import differentiable_forwards
 from ..gradients.weights import leave_inference_mode, own_patcher
 
@@ -245,13 +245,14 @@ class NativePass:
     @contextmanager
     def _differentiable(self, block: int) -> Iterator[None]:
         dit = unwrapped(self.model.diffusion_model)
-        blocks = [dit.get_submodule(path) for path in block_paths(self.spec)[: block + 1]]
-        in_place = self.spec.family.in_place
-        pairs = [(b, block_forward(b.forward, in_place, i < self.recomputed)) for i, b in enumerate(blocks)]
+        in_place = block + 1 if self.spec.family.in_place else 0
+        blocks = [dit.get_submodule(path) for path in block_paths(self.spec)[:in_place]]
+        pairs = [(part, partial(protected, part.forward)) for part in blocks]
         training, mm.in_training = mm.in_training, True
         try:
             with overridden(differentiable_forwards(dit)), overridden(pairs):
-                yield
+                with checkpointed(dit, self.spec, "full", self.recomputed):
+                    yield
         finally:
             mm.in_training = training
 

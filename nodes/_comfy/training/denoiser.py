@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import comfy.model_patcher
 import comfy.samplers
@@ -15,6 +16,10 @@ import torch
 from torch import nn
 
 from ....det_core.adapter.attach import tapped
+from ....det_core.adapter.beside_attention import BesideAttention
+from ....det_core.adapter.kernel import Grid
+from ....det_core.models.compute.checkpointing import checkpointed
+from ....det_core.models.denoiser import Adapter
 from ....det_core.models.families import DiTSpec, unwrapped
 from ....det_core.models.families.positions import Positions, native_positions
 from ....det_core.models.noise import UNIFORM, Noise
@@ -51,7 +56,7 @@ class ComfyDenoiser:
         self._empty, self._guidance = empty, guidance
         self._times: Positions = None
         self._extra: dict = {}
-        self._grid: tuple[int, int, int] | None = None
+        self._grid: Grid | None = None
         self._self_test = SelfTest()
         self._installed: list[_Installed] = []
         call = self._call(conditions, conditions.x0, torch.ones(1, device=self.device), None)
@@ -142,24 +147,28 @@ class ComfyDenoiser:
         return self._options.get("transformer_options", {}).get("optimized_attention_override")
 
     @contextmanager
-    def attached(self, adapter: nn.Module) -> Iterator[None]:
-        """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward.
-
-        An adapter without blocks (a LoRA) installs itself. Adapters may be nested.
-        """
-
-        def install() -> AbstractContextManager:
-            if not hasattr(adapter, "blocks"):
-                return adapter.attached_to(self.transformer)
-            return tapped(self.transformer, self.spec, adapter.blocks, lambda: self._grid)
-
-        entry = _Installed(install)
+    def attached(self, adapter: Adapter) -> Iterator[None]:
+        """Taps stay in place from step to step: gradient checkpointing runs the blocks again during backward. Adapters
+        may be nested."""
+        entry = _Installed(partial(self._installing, adapter))
         self._installed.append(entry)
         try:
             yield
         finally:
             self._installed.remove(entry)
             entry.leave()
+
+    def _installing(self, adapter: Adapter) -> AbstractContextManager:
+        """Kernels act where the video's tokens are in each call, which this knows; a LoRA installs itself."""
+        if isinstance(adapter, BesideAttention):
+            return tapped(self.transformer, self.spec, adapter.kernels, self._latest_grid)
+        return adapter.attached_to(self.transformer)
+
+    def _latest_grid(self) -> Grid:
+        return self._grid
+
+    def checkpointed(self, policy: str) -> AbstractContextManager:
+        return checkpointed(self.transformer, self.spec, policy)
 
     @contextmanager
     def detached(self) -> Iterator[None]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+
+import torch
 
 from ....det_core.fym.head_scores import HeadScores
 from ....det_core.models.families import DiTSpec
@@ -19,29 +22,34 @@ def watched_model(denoiser: ComfyDenoiser, scores: HeadScores) -> Iterator[None]
     The first attention call after a block's tap is its self-attention; where its video tokens are, the spec says. A
     replaced attention (SageAttention and the like) still computes the result.
     """
-    current: list[int] = []
-    earlier = denoiser.attention_override
-
-    def entering(forward, block: int):
-        def enter(*args, **kwargs):
-            current[:] = [block]
-            return forward(*args, **kwargs)
-
-        return enter
-
-    def read(attention, q, k, *args, **kwargs):
-        if current:
-            heads = kwargs["heads"] if "heads" in kwargs else args[1]  # args: v, heads, ...
-            observed = [_video(x, heads, kwargs.get("skip_reshape"), denoiser.spec, scores) for x in (q, k)]
-            scores.observe(current.pop(), *observed)
-        if earlier is not None:
-            return earlier(attention, q, k, *args, **kwargs)
-        return attention(q, k, *args, **kwargs)
-
+    reader = _HeadReader(denoiser.spec, scores, denoiser.attention_override)
     modules = [denoiser.transformer.get_submodule(tap.input) for tap in denoiser.spec.taps]
-    pairs = [(module, entering(module.forward, block)) for block, module in enumerate(modules)]
-    with overridden(pairs), denoiser.options(optimized_attention_override=read):
+    pairs = [(module, partial(reader.enter, block, module.forward)) for block, module in enumerate(modules)]
+    with overridden(pairs), denoiser.options(optimized_attention_override=reader):
         yield
+
+
+class _HeadReader:
+    """Shows q and k of a block's first attention call after its tap: an `optimized_attention_override`."""
+
+    def __init__(self, spec: DiTSpec, scores: HeadScores, override: Callable | None):
+        """override: what the MODEL itself replaces ComfyUI's attention with."""
+        self.spec, self.scores, self.override = spec, scores, override
+        self.block: int | None = None  # whose tap was passed and whose attention was not called yet
+
+    def enter(self, block: int, forward: Callable, *args, **kwargs):
+        self.block = block
+        return forward(*args, **kwargs)
+
+    def __call__(self, attention: Callable, q: torch.Tensor, k: torch.Tensor, *args, **kwargs):
+        if self.block is not None:
+            block, self.block = self.block, None
+            heads = kwargs["heads"] if "heads" in kwargs else args[1]  # args: v, heads, ...
+            observed = [_video(x, heads, kwargs.get("skip_reshape"), self.spec, self.scores) for x in (q, k)]
+            self.scores.observe(block, *observed)
+        if self.override is not None:
+            return self.override(attention, q, k, *args, **kwargs)
+        return attention(q, k, *args, **kwargs)
 
 
 def _video(x, heads: int, split: bool | None, spec: DiTSpec, scores: HeadScores):

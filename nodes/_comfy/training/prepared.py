@@ -11,6 +11,7 @@ import torch
 from ....det_core.models.compute.memory import mlp_ratio_of, training_memory
 from ....det_core.models.families import DiTSpec
 from ....det_core.tracking.tracks import Tracks
+from ....det_core.training.config import FitConfig
 from ..loading.model_spec import model_spec
 from ..sampling.adapter_wrapper import has_adapter
 from ..sockets.checked import latent_tracks, noise_mask_of, video_channels, video_latents
@@ -37,7 +38,6 @@ class Prepared:
     empty: list | None = None
     guidance: float = 1.0
     memory: int = 0
-    checkpointing: bool = False
 
     @property
     def text(self) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ class Prepared:
         check_conditioning(self.model.model, empty[0][1], self.latents.shape[2], self.mask is not None)
         return replace(self, empty=empty, guidance=guidance)
 
-    def for_steps(self, shape: torch.Size, *, checkpointing: bool, batch: int = 1, **sizes) -> Prepared:
+    def for_steps(self, shape: torch.Size, config: FitConfig, **sizes) -> Prepared:
         """This, with the memory of steps on latents of `shape` estimated. sizes: further ones of `training_memory`.
 
         Raises: ValueError with advice if the device cannot hold it.
@@ -71,14 +71,14 @@ class Prepared:
         needed = training_memory(
             self.spec,
             shape,
-            policy="full" if checkpointing else "none",
+            policy=config.checkpoint,
             dtype=self.model.model.get_dtype_inference(),
-            batch=batch,
+            batch=config.batch,
             mlp_ratio=mlp_ratio_of(dit, self.spec),
             **sizes,
         ).total
-        check_fits(needed, self.model, self.spec, checkpointing)
-        return replace(self, memory=needed, checkpointing=checkpointing)
+        check_fits(needed, self.model, self.spec, checkpointing=config.checkpoint != "none")
+        return replace(self, memory=needed)
 
     def for_reading(self) -> Prepared:
         """This, with the memory of one block estimated: nothing is kept for a backward. Raises ValueError as above."""
@@ -110,7 +110,7 @@ class Prepared:
         """
         z = self.latents if latents is None else latents
         given = {"mask": self.mask, "single_frames": single_frames, "empty": self.empty, "guidance": self.guidance}
-        return trainable(self.model, self.caption, z, self.spec, self.memory, self.checkpointing, **given)
+        return trainable(self.model, self.caption, z, self.spec, self.memory, **given)
 
 
 def prepared(model, latents: dict, caption: list, tracks: dict | None = None) -> Prepared:

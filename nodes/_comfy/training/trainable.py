@@ -6,8 +6,9 @@ place or with fused kernels that have no gradient. What is needed against that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -17,8 +18,8 @@ import torch
 from torch import nn
 
 from ....det_core.models.families import DiTSpec
-from ....det_core.models.overriding import overridden
-from ..gradients.blocks import block_forward, copied
+from ....det_core.models.overriding import Forward, overridden
+from ..gradients.blocks import copied, protected
 from ..gradients.quantised import differentiable_forwards
 from ..gradients.weights import load_for_autograd, own_patcher
 from ..sampling.call import stream_shapes
@@ -36,7 +37,6 @@ def trainable(
     latents: torch.Tensor,
     spec: DiTSpec,
     memory: int,
-    checkpointing: bool,
     *,
     mask: torch.Tensor | None = None,
     single_frames: bool = False,
@@ -50,7 +50,6 @@ def trainable(
         model:    the MODEL; not changed. positive: CONDITIONING of the caption. latents: (1, C, T, H, W) as the VAE
         gave.
         memory:   bytes that a training step needs beside the weights; ComfyUI keeps them free.
-        checkpointing: compute each block again during backward instead of keeping what is inside.
         mask: the LATENT's noise mask; where it is 0 the source is given and not learned.
         single_frames: frames on their own will be looked at, too.
         empty, guidance: CONDITIONING of an empty prompt, and the guidance that is in the model's answer; see the
@@ -84,8 +83,7 @@ def trainable(
         if single_frames:
             check_single_frames(denoiser)
         stack.enter_context(overridden(differentiable_forwards(dit)))
-        stack.enter_context(overridden(_block_overrides(dit, spec, checkpointing)))
-        stack.enter_context(overridden(_injector_overrides(dit)))
+        stack.enter_context(overridden(_protected_parts(dit, spec)))
         stack.callback(setattr, mm, "in_training", mm.in_training)
         mm.in_training = True
         yield denoiser, x0
@@ -114,15 +112,9 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
     return {name: Conditions(real, cond[0], x0, mask, blend) for name, cond in conds.items()}
 
 
-def _block_overrides(dit: nn.Module, spec: DiTSpec, checkpointing: bool) -> list[tuple[nn.Module, Callable]]:
-    in_place = spec.family.in_place
-    if not (in_place or checkpointing):
-        return []
-    blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())]
-    return [(block, block_forward(block.forward, in_place, checkpointing)) for block in blocks]
-
-
-def _injector_overrides(dit: nn.Module) -> list[tuple[nn.Module, Callable]]:
-    """Wan with sound (S2V, WanDancer): between its blocks sound is added to the token stream in place."""
+def _protected_parts(dit: nn.Module, spec: DiTSpec) -> list[tuple[nn.Module, Forward]]:
+    """The forwards of what works in place: some families' blocks; and of Wan with sound (S2V, WanDancer) what adds the
+    sound to the token stream between blocks."""
+    blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())] if spec.family.in_place else []
     injectors = [part for name in INJECTORS if (part := getattr(dit, name, None)) is not None]
-    return [(part, block_forward(part.forward, True, False)) for part in injectors]
+    return [(part, partial(protected, part.forward)) for part in (*blocks, *injectors)]
