@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ if not torch.cuda.is_available() and importlib.util.find_spec("triton"):
     importlib.import_module("triton.language")
     del os.environ["TRITON_INTERPRET"]
 
+import field_job  # noqa: E402
+import small_training  # noqa: E402
+
 LEFT_OUT = pytest.StashKey[int]()
 SHARED_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -25,6 +29,40 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"NO SHARED DATA: {SHARED_DATA} is not there, tests on real clips are skipped")
     return SHARED_DATA
+
+
+@pytest.fixture
+def denoiser():
+    """A model to train on; with `job`, what the training tests share."""
+    return small_training.random_denoiser()
+
+
+@pytest.fixture
+def job():
+    """What is learned from: latents, condition, tracks."""
+    return small_training.random_clip()
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory) -> Path:
+    """A folder with a clip as users have them: see `write_field`."""
+    return field_job.write_field(tmp_path_factory.mktemp("field"))
+
+
+@pytest.fixture
+def no_cotracker(monkeypatch, tmp_path):
+    """Whatever this machine has installed, a test meets the CoTracker it made itself, or none."""
+    for name in ("COTRACKER_PATH", "COTRACKER_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no hub"))
+    _forget_cotracker()
+    yield
+    _forget_cotracker()
+
+
+def _forget_cotracker() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "cotracker"]:
+        del sys.modules[name]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,31 +6,12 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from some_motions import curved, straight, with_points
 
 from det_core.metrics import frechet_distance, motion_fidelity
 from det_core.tracking.tracks import Tracks
 
 FLOOR = math.exp(-math.sqrt(2))  # no two points of one frame are further apart than its diagonal
-
-
-def straight(count=12, frames=17, seed=0, span=0.3):
-    """Tracks that cross `span` of the frame in one direction each."""
-    g = torch.Generator().manual_seed(seed)
-    start = 0.2 + 0.4 * torch.rand(count, 1, 2, generator=g)
-    angle = 2 * math.pi * torch.rand(count, 1, generator=g)
-    along = torch.stack([angle.cos(), angle.sin()], -1) * span
-    time = torch.linspace(0, 1, frames)[None, :, None]
-    return Tracks(start + along * time, torch.ones(count, frames, dtype=torch.bool))
-
-
-def curved(count=9, frames=21, seed=1):
-    g = torch.Generator().manual_seed(seed)
-    steps = torch.randn(count, frames, 2, generator=g) * 0.02
-    return Tracks(0.5 + steps.cumsum(1), torch.ones(count, frames, dtype=torch.bool))
-
-
-def with_points(tracks, points):
-    return Tracks(points, tracks.visible)
 
 
 def direct_frechet(a, b):
@@ -227,52 +208,6 @@ def test_best_match_equals_a_direct_search():
     score = motion_fidelity(source, generated, "hybrid", matching="best")
     assert score.score == pytest.approx((np.nanmean(by_generated) + np.nanmean(by_source)) / 2, abs=1e-9)
     assert score.per_track.tolist() == pytest.approx(by_generated, abs=1e-9, nan_ok=True)
-
-
-def direct_reference_code(source, generated, ids):
-    """The released evaluation by loops over tracks and frames."""
-
-    def vectors(points):
-        rows = [points[0]] + [points[t + 1] - points[t] for t in range(len(points) - 1)]
-        return [r / np.linalg.norm(r) for r in rows]
-
-    a, b = generated.points.double().numpy(), source.points.double().numpy()
-    cosine = []
-    for p in a:
-        u = vectors(p)
-        cosine.append(max(np.mean([x @ y for x, y in zip(u, vectors(q), strict=True)]) for q in b))
-    shape = []
-    for i in ids:
-        each = []
-        for j in ids:
-            total = sum(math.dist(x, y) for x in a[i] for y in b[j])
-            each.append(1 / (1 + total / (a.shape[1] * b.shape[1])))
-        shape.append(max(each))
-    return 0.5 * np.mean(cosine) + 0.5 * np.mean(shape)
-
-
-def test_reference_code_equals_a_direct_loop():
-    source, generated = curved(8, 7, seed=1), curved(8, 7, seed=2)
-    ids = torch.randint(0, 8, (50,), generator=torch.Generator().manual_seed(5))
-    score = motion_fidelity(source, generated, "reference_code", generator=torch.Generator().manual_seed(5))
-    assert score.score == pytest.approx(direct_reference_code(source, generated, ids.tolist()), abs=1e-6)
-    again = motion_fidelity(source, generated, "reference_code")
-    assert again.score == motion_fidelity(source, generated, "reference_code").score  # seeded by itself
-
-
-def test_reference_code_cannot_tell_motion_from_none():
-    """The known weakness of its distance half, and the reason why the true Frechet distance is the default."""
-    source = straight(count=50, frames=49)
-    reverse = motion_fidelity(source, with_points(source, source.points.flip(1)), "reference_code")
-    still = motion_fidelity(
-        source,
-        with_points(source, source.points[:, :1].expand_as(source.points)),
-        "reference_code",
-    )
-    same = motion_fidelity(source, source, "reference_code")
-    assert abs(same.shape - reverse.shape) < 1e-6
-    assert still.shape > same.shape - 0.01
-    assert math.isfinite(still.score)
 
 
 @pytest.mark.parametrize("count", [1, 3])

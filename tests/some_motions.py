@@ -1,0 +1,27 @@
+"""Tracks of made-up motions."""
+
+import math
+
+import torch
+
+from det_core.tracking.tracks import Tracks
+
+
+def straight(count=12, frames=17, seed=0, span=0.3):
+    """Tracks that cross `span` of the frame in one direction each."""
+    g = torch.Generator().manual_seed(seed)
+    start = 0.2 + 0.4 * torch.rand(count, 1, 2, generator=g)
+    angle = 2 * math.pi * torch.rand(count, 1, generator=g)
+    along = torch.stack([angle.cos(), angle.sin()], -1) * span
+    time = torch.linspace(0, 1, frames)[None, :, None]
+    return Tracks(start + along * time, torch.ones(count, frames, dtype=torch.bool))
+
+
+def curved(count=9, frames=21, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    steps = torch.randn(count, frames, 2, generator=g) * 0.02
+    return Tracks(0.5 + steps.cumsum(1), torch.ones(count, frames, dtype=torch.bool))
+
+
+def with_points(tracks, points):
+    return Tracks(points, tracks.visible)

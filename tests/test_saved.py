@@ -1,0 +1,104 @@
+"""A run on the disk: kept every so often and whatever stops it; a damaged state is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from small_training import equal, small
+
+from det_core.training.loop import train_motion_adapter
+from det_core.training.saved import Saving, earlier_state
+from det_core.training.state import TrainState, state_path
+
+# ---------------------------------------------------------------------------------------------- kept on the disk
+
+
+def test_a_run_is_kept_every_so_often_and_at_its_end(denoiser, job, tmp_path):
+    path, found = tmp_path / "run.state.safetensors", []
+    look = lambda run, _losses: found.append(TrainState.load(path).step if path.exists() else 0)  # noqa: E731
+    with Saving(path, 2, on_step=look) as saving:
+        train_motion_adapter(denoiser, *job, small(steps=5), on_step=saving)
+    assert found == [0, 2, 2, 4, 4]
+    assert TrainState.load(path).step == saving.kept == 5
+
+
+def test_a_full_disk_is_a_warning_and_the_adapter_comes_back(denoiser, job, tmp_path, monkeypatch, caplog):
+    def full(*_args):
+        raise OSError(28, "cannot write: No space left on device")
+
+    monkeypatch.setattr(TrainState, "save", full)
+    with Saving(tmp_path / "run.state.safetensors", 2) as saving:
+        result = train_motion_adapter(denoiser, *job, small(steps=5), on_step=saving)
+    assert saving.kept is None and [r.getMessage()[:18] for r in caplog.records] == [
+        f"step {step} is not kept" for step in (2, 4, 5)
+    ]
+    assert equal(result.adapter, train_motion_adapter(denoiser, *job, small(steps=5)).adapter)
+
+
+def test_what_stops_a_run_leaves_its_last_step_and_goes_its_way(denoiser, job, tmp_path):
+    path = tmp_path / "run.state.safetensors"
+
+    def stop(run, _losses):
+        if run.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Saving(path, 100, on_step=stop) as saving:
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    assert TrainState.load(path).step == 3
+    resumed = train_motion_adapter(denoiser, *job, small(), resume=TrainState.load(path))
+    assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+
+
+def test_a_second_clip_of_one_name_does_not_take_the_firsts_state(denoiser, job, tmp_path):
+    adapter = tmp_path / "a.safetensors"
+    state = train_motion_adapter(denoiser, *job, small(steps=1)).state
+    plain = state_path(adapter, state.learns_from)
+    assert plain.name == "a.state.safetensors"
+    state.save(plain)
+    assert state_path(adapter, state.learns_from) == plain
+    other = state_path(adapter, "0123456789abcdef")
+    assert other.name == "a.0123456789abcdef.state.safetensors"
+    with pytest.raises(ValueError, match="cannot resume: the earlier run learned from something else"):
+        earlier_state(other, small(steps=1), "0123456789abcdef")
+    plain.unlink()
+    assert earlier_state(other, small(steps=1), "0123456789abcdef") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "abc"},
+        {"step": "9" * 5000},
+        {"step": "7"},
+        {"losses": "[" * 200_000},
+        {"losses": '{"total": "a"}'},
+        {"losses": "[]"},
+        {"config": "[]"},
+        {"config": "{}"},
+        {"config": None},
+        {"format": "other"},
+    ],
+    ids=str,
+)
+def test_a_damaged_state_is_refused_in_one_line_that_names_the_file(denoiser, job, tmp_path, change):
+    path = tmp_path / "run.state.safetensors"
+    train_motion_adapter(denoiser, *job, small(steps=2)).state.save(path)
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, {**file.metadata(), **change}
+    save_file(tensors, path, {k: v for k, v in metadata.items() if v is not None})
+    with pytest.raises(ValueError, match=r"^cannot resume: [^\n]*run.state.safetensors[^\n]*$"):
+        TrainState.load(path)
+
+
+@pytest.mark.parametrize("broken", ["generator", "optimizer.0.exp_avg", "adapter.blocks.0.up.weight"])
+def test_a_state_with_broken_tensors_is_refused(denoiser, job, tmp_path, broken):
+    state = train_motion_adapter(denoiser, *job, small(steps=2)).state
+    for name, value in (("gone", None), ("short", torch.zeros(3)), ("nan", torch.full((3,), float("nan")))):
+        tensors = {k: v for k, v in state.tensors.items() if k != broken} | ({} if value is None else {broken: value})
+        replace(state, tensors=tensors).save(tmp_path / f"{name}.safetensors")
+        with pytest.raises(ValueError, match="cannot resume"):
+            train_motion_adapter(
+                denoiser, *job, small(steps=3), resume=TrainState.load(tmp_path / f"{name}.safetensors")
+            )
