@@ -42,7 +42,7 @@ def study_case(index: int, prompts: int = 2) -> StudyCase:
     generator = torch.Generator().manual_seed(4000 + index)
     scene, family = _held_out_scene(generator), FAMILIES[index % len(FAMILIES)]
     clip = make_clip(scene, family, generator)
-    source = _source(family, clip, generator)
+    source = source_of(family, clip, generator)
     return StudyCase(family, index, clip, _prompts(scene, generator, prompts), (source,))
 
 
@@ -54,7 +54,7 @@ def untuned_case(index: int) -> StudyCase:
     radius = torch.linspace(9.4, 13.6, FRAMES) if name == "grows" else still + 11.5
     clip = Clip(render_video(scene, path, radius, still), path, scene)
     seeded = (torch.Generator().manual_seed(1000 * draw + index) for draw in range(3))
-    sources = tuple(_source(name, clip, points) for points in seeded)
+    sources = tuple(source_of(name, clip, points) for points in seeded)
     return StudyCase(name, index, clip, _prompts(scene, generator, 2), sources)
 
 
@@ -69,7 +69,7 @@ def _prompts(scene: Scene, generator: torch.Generator, count: int) -> tuple[str,
     return tuple(other[i].caption for i in torch.randperm(len(other), generator=generator)[:count])
 
 
-def _source(name: str, clip: Clip, generator: torch.Generator) -> Source:
+def source_of(name: str, clip: Clip, generator: torch.Generator) -> Source:
     reading = read_clip(clip.frames)
     tracks = sprite_tracks(reading, sample_query_points(reading.first_mask, POINTS, generator=generator))
     return Source(name, "", 8.0, (clip.frames * 255).round().byte(), clip.frames, tracks)

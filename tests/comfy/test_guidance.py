@@ -112,6 +112,27 @@ def test_the_core_is_told_of_the_gradients_memory(loaded):
     assert share >= needed
 
 
+@pytest.mark.parametrize("loaded", ["wan"], indirect=True)
+def test_weights_without_a_gradient_are_refused_and_guided_by_latents(loaded):
+    patcher, cond, source = loaded
+    block = patcher.model.diffusion_model.blocks[0]
+    block.forward = torch.no_grad()(block.forward)  # as weights that are unpacked outside of autograd
+    for loss in ("features", "flow"):
+        with pytest.raises(ValueError, match=f"no gradient can be had .* by {loss} needs one: guide by latents"):
+            sampled(guided(patcher, source, cond, guide_by=loss), cond, source.shape)
+    assert sampled(guided(patcher, source, cond, guide_by="latents"), cond, source.shape).isfinite().all()
+
+
+@pytest.mark.parametrize("loaded", ["wan"], indirect=True)
+def test_a_batch_that_does_not_fit_is_refused_with_guidances_share(loaded, monkeypatch):
+    import comfy.model_management as mm
+
+    patcher, cond, source = loaded
+    monkeypatch.setattr(mm, "get_total_memory", lambda device: 2**20)
+    with pytest.raises(ValueError, match="a batch of 3 at this size .* guidance's share of it is .* smaller videos"):
+        sampled(guided(patcher, source, cond), cond, (3, *source.shape[1:]))
+
+
 @pytest.mark.parametrize("loaded", ["cogvideox", "wan"], indirect=True)
 def test_a_motion_comes_back_from_its_file_with_its_subject(loaded, tmp_path, monkeypatch):
     from det_pack.det_core.tracking.tracks import Tracks
