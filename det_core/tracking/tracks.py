@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from .files import load_tracks, save_tracks
 
@@ -191,6 +190,8 @@ def sample_query_points(
 
 def _eroded(inside: torch.Tensor) -> torch.Tensor:
     """(H, W) bool without its outer 2 px (the picture's own border does not count as outside), or as it was."""
-    outside = F.max_pool2d((~inside)[None, None].float(), 2 * EROSION_PX + 1, stride=1, padding=EROSION_PX)[0, 0]
-    smaller = outside == 0
+    from kornia.morphology import erosion
+
+    side = 2 * EROSION_PX + 1
+    smaller = erosion(inside[None, None].float(), torch.ones(side, side))[0, 0] > 0.5
     return smaller if smaller.any() else inside
