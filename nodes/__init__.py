@@ -13,6 +13,7 @@ class DeTExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         from .adapter_files import DeTLoadMotionAdapter, DeTMotionLibrary, DeTSaveMotionAdapter
         from .apply import DeTApplyMotionAdapter
+        from .blocks import DeTShowBlocks
         from .conditioning_files import DeTLoadConditioning, DeTSaveConditioning
         from .evaluate import DeTEvaluateMotion
         from .fit import DeTFitVideo
@@ -41,6 +42,7 @@ class DeTExtension(ComfyExtension):
             DeTLoadMotionAdapter,
             DeTMotionLibrary,
             DeTApplyMotionAdapter,
+            DeTShowBlocks,
             DeTGuideMotion,
             DeTEvaluateMotion,
             FYMClassifyHeads,

@@ -95,3 +95,21 @@ def test_the_share_of_the_sampling_is_the_inverse_of_percent_to_sigma(embedded, 
 def test_a_black_mask_is_refused(embedded):
     with pytest.raises(ValueError, match="black everywhere"):
         applied(embedded, mask=torch.zeros(1, 64, 64))
+
+
+def test_every_block_that_acts_has_a_bar(embedded, tmp_path, monkeypatch):
+    import folder_paths
+    from det_pack.nodes.blocks import DeTShowBlocks
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    model, cond, _ = embedded
+    video = {"samples": torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))}
+    bars, report = DeTShowBlocks.execute(applied(embedded, blocks="0, 2-3"), cond, video, 0.2).result
+    assert bars.shape == (1, 360, 960, 3)
+    assert [line.split(":")[0] for line in report.split("\n")] == ["block 0", "block 2", "block 3"]
+    halved = DeTShowBlocks.execute(applied(embedded, blocks="0", strength=0.5), cond, video, 0.2).result[1]
+    assert float(halved.split()[-1]) == pytest.approx(float(report.split("\n")[0].split()[-1]) / 2, rel=0.02)
+    with pytest.raises(ValueError, match="no motion adapter on it"):
+        DeTShowBlocks.execute(model, cond, video, 0.2)
+    with pytest.raises(ValueError, match="no adapter on this MODEL acts at 0.9"):
+        DeTShowBlocks.execute(applied(embedded, end_percent=0.5), cond, video, 0.9)

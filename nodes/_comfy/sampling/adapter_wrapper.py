@@ -27,6 +27,7 @@ from .call import video_tokens
 from .self_test import SelfTest
 
 KEY = "det_adapter"
+METER = "det_contributions"  # in transformer_options: who measures what the kernels add
 APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
 
 
@@ -110,6 +111,8 @@ class AdapterWrapper:
         options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
         video = video_tokens(model, self.spec, x, kwargs, options)
         kernels = placed(self.kernels, self.where, video.grid, x)
+        if METER in options:
+            kernels = options[METER].of(kernels)
         dit = unwrapped(model.diffusion_model)
         act = tapped(dit, video.spec, kernels, lambda: video.grid, strength)
         with self.self_test.around(model, video, options, act):

@@ -1,0 +1,42 @@
+"""One evaluation of a MODEL in which its motion adapters are measured."""
+
+from __future__ import annotations
+
+import comfy.sample
+import comfy.samplers
+import torch
+from comfy.nested_tensor import NestedTensor
+
+from ....det_core.adapter.contribution import Contributions
+from .adapter_wrapper import METER, has_adapter
+from .call import stream_shapes
+
+
+def measured_shares(model, prompt: list, latents: torch.Tensor, at_percent: float) -> dict[int, float]:
+    """{block: share} for a video `latents` (1, C, T, H, W), noised as at a share of the sampling; see `Contributions`.
+
+    Raises: ValueError if the MODEL has no motion adapter, or none that acts there.
+    """
+    if not has_adapter(model):
+        raise ValueError("this MODEL has no motion adapter on it: connect what Apply Motion Adapter gives")
+    contributions, measured = Contributions(), model.clone()
+    measured.model_options["transformer_options"][METER] = contributions
+    sigma = float(model.get_model_object("model_sampling").percent_to_sigma(at_percent))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    silence = [torch.zeros(shape) for shape in stream_shapes(model.model, latents.shape)[1:]]
+    noise, clean = (NestedTensor([x, *silence]) if silence else x for x in (noise, latents))
+    comfy.sample.sample_custom(
+        measured,
+        noise,
+        1.0,
+        comfy.samplers.sampler_object("euler"),
+        torch.tensor([sigma, 0.0]),
+        prompt,
+        prompt,
+        clean,
+        disable_pbar=True,
+        seed=0,
+    )
+    if not (shares := contributions.shares()):
+        raise ValueError(f"no adapter on this MODEL acts at {at_percent:g} of the sampling: look elsewhere")
+    return shares
