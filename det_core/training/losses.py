@@ -59,8 +59,10 @@ def tracking_loss(
         x0_pred: (B, C, T, H, W), any float dtype; reduced in float32. Its T is the number of latent frames.
         tracks: or what `Followed.of` made of them once for this size.
         sampling: "bilinear" reads between cells; "nearest" reads the cell a point falls into, as in the released code.
-        reduction: "visible" divides by the number of counted pairs; "all" by the number of all pairs, as the released
-            code does. Both are means over channels as well, so that they agree where every point is visible.
+        reduction: "visible", the paper's mean and the default, divides by the number of counted pairs; "all" by the
+            number of all pairs, as the released code does. Both are means over channels as well, so that they agree
+            where every point is visible. Measured with 38% of the pairs seen, the two teach the same
+            (docs/understand/method.md); with "visible" the term weighs the same however many points a tracker loses.
     Returns: () float32; 0 (with a gradient) if no pair counts.
     """
     if isinstance(tracks, Tracks):
