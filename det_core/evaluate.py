@@ -38,9 +38,9 @@ def evaluate_files(
     if frames is None:
         got = Tracks.load(generated)
     else:
-        from .tracking.trackers import track
+        from .tracking.trackers import track_again
 
-        got = track(frames, wanted.points[:, 0], tracker=tracker, device=device)
+        got = track_again(frames, wanted, tracker=tracker, device=device)
     shorter = min(wanted.frames, got.frames)
     wanted, got = wanted.resample(shorter), got.resample(shorter)
     matching = "index" if len(wanted) == len(got) else "best"

@@ -13,7 +13,7 @@ from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
 from .metrics.motion import motion_fidelity
 from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
-from .tracking.trackers import resolve_tracker, track
+from .tracking.trackers import resolve_tracker, track_again
 from .tracking.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class VideoRuler:
     def tracked(self, frames: torch.Tensor, source: Source) -> tuple[Tracks, Tracks]:
         """The tracks of the source and of the video (T, H, W, 3), by one tracker from the same points."""
         wanted = self._source_tracks(source)
-        return wanted, track(frames, wanted.points[:, 0], tracker=wanted.tracker, device=self.device)
+        return wanted, track_again(frames, wanted, tracker=wanted.tracker, device=self.device)
 
     def _source_tracks(self, source: Source) -> Tracks:
         """Those that training used, or, where they came with the data, made anew from their own starting points."""
@@ -118,7 +118,7 @@ class VideoRuler:
             return source.tracks
         if self._reference is None or self._reference[0] is not source:
             name = resolve_tracker("auto")
-            made = track(source.pixels, source.tracks.points[:, 0], tracker=name, device=self.device)
+            made = track_again(source.pixels, source.tracks, tracker=name, device=self.device)
             self._reference = source, made
         return self._reference[1]
 

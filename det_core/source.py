@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -180,7 +180,7 @@ def _own_tracks(files: SourceFiles, clip: VideoFile, chosen: range) -> Tracks:
             f"{files.tracks} has tracks over {found.frames} frames but {files.video} has {clip.frames}; "
             "track this video"
         )
-    return Tracks(found.points[:, chosen], found.visible[:, chosen], found.tracker or "user")
+    return replace(found.at(chosen), tracker=found.tracker or "user")
 
 
 def _tracked(
@@ -207,4 +207,4 @@ def _tracked(
         if files.tracker == SPRITE:
             raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
     found = track_subject(frames, files.mask, tracker=files.tracker, device=str(device), seed=seed)
-    return Tracks(found.points[:, ::step], found.visible[:, ::step], found.tracker)
+    return found.at(range(0, found.frames, step))

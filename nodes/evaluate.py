@@ -13,7 +13,7 @@ from ._comfy.display.notice import say
 from ._comfy.display.plot import motion_plot
 from ._comfy.display.preview import image_of
 from ._comfy.sockets.checked import tracks_of, video_frames
-from ._comfy.sockets.tracking import TRACKER_NAMES, track_video
+from ._comfy.sockets.tracking import track_video, track_video_again
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks,
 
 
 def _first_frames(tracks: Tracks, count: int) -> Tracks:
-    return Tracks(tracks.points[:, :count], tracks.visible[:, :count], tracks.tracker)
+    return tracks.at(range(count))
 
 
 def _score(wanted: Tracks, found: Tracks, variant: str) -> tuple[MotionScore | None, str]:
@@ -142,10 +142,10 @@ def _size(value) -> tuple[int, int] | None:
 
 
 def _tracks(value, source: Tracks | None, size: tuple[int, int]) -> Tracks:
-    """Tracks of either kind of input; a generated video is tracked from where the source's points start."""
+    """Tracks of either kind of input; a generated video is tracked from the source's points."""
     if not isinstance(value, torch.Tensor):
         return tracks_of(value, *(_size(value) or size))
     frames = video_frames(value, "the generated video" if source else "the source")
-    queries = None if source is None else source.points[:, 0].clamp(0, 1)
-    tracker = source.tracker if source is not None and source.tracker in TRACKER_NAMES else "auto"
-    return track_video(frames, queries, 100, tracker, torch.Generator().manual_seed(0))
+    if source is not None:
+        return track_video_again(frames, source)
+    return track_video(frames, None, 100, "auto", torch.Generator().manual_seed(0))

@@ -6,7 +6,6 @@ import torch
 from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
-from ..det_core.tracking.tracks import sample_query_points
 from ._comfy.display.preview import preview_video
 from ._comfy.sockets.checked import tracks_value, video_frames
 from ._comfy.sockets.pointing import boxes_of, clicks_of, subject_mask
@@ -22,7 +21,8 @@ class DeTTrackVideo(io.ComfyNode):
             category="DeT",
             description=(
                 "Follow points of the moving subject through a video. Without a mask the subject is what moves "
-                "against the camera. "
+                "against the camera. Where the points of the first frame are lost, or the subject comes later, "
+                "points of later frames are added. "
                 "CoTracker3, if you installed it, is licensed for non-commercial use (CC-BY-NC)."
             ),
             search_aliases=["point tracking", "cotracker", "motion tracking", "optical flow tracks", "trajectory"],
@@ -35,7 +35,10 @@ class DeTTrackVideo(io.ComfyNode):
                     default=100,
                     min=1,
                     max=10000,
-                    tooltip="Points to follow. 100 is the paper's number; more takes longer and changes little.",
+                    tooltip=(
+                        "Points to follow from the first frame. 100 is the paper's number; more takes longer and "
+                        "changes little. Where they are lost, up to as many are added every 16 frames."
+                    ),
                 ),
                 io.Combo.Input(
                     "tracker",
@@ -96,12 +99,9 @@ class DeTTrackVideo(io.ComfyNode):
     @classmethod
     def execute(cls, frames, points, tracker, point_seed, mask=None, box=None, clicks=None) -> io.NodeOutput:
         video = video_frames(frames)
-        generator = torch.Generator().manual_seed(point_seed)
-        subject, queries = subject_mask(video, mask, boxes_of(box), clicks_of(clicks)), None
-        if subject is not None:
-            queries = sample_query_points(subject, points, generator=generator)
+        subject = subject_mask(video, mask, boxes_of(box), clicks_of(clicks))
         with torch.inference_mode(False):
-            tracks = track_video(video.clone(), queries, points, tracker, generator)
+            tracks = track_video(video.clone(), subject, points, tracker, torch.Generator().manual_seed(point_seed))
         drawn = draw_tracks(video, tracks)
         return io.NodeOutput(
             tracks_value(tracks, video.shape[2], video.shape[1]),

@@ -167,22 +167,22 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
 
     calls = []
 
-    def track(frames, queries, *, tracker, device):
-        calls.append((tracker, queries.clone()))
-        return Tracks(
-            queries[:, None].expand(-1, len(frames), -1), torch.ones(3, len(frames), dtype=torch.bool), tracker
-        )
+    def track(frames, queries, *, tracker, device, query_frame):
+        calls.append((tracker, queries.clone(), query_frame.tolist()))
+        seen = torch.ones(3, len(frames), dtype=torch.bool)
+        return Tracks(queries[:, None].expand(-1, len(frames), -1), seen, tracker, query_frame)
 
-    monkeypatch.setattr("det_core.measure.track", track)
+    monkeypatch.setattr("det_core.tracking.trackers.track", track)
     monkeypatch.setattr("det_core.measure.resolve_tracker", lambda name: "lk")
     points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0))
     frames = torch.zeros(4, 32, 32, 3)
-    source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4, dtype=torch.bool), "user"))
+    source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4), "user", torch.tensor([0, 3, 2])))
     measures = VideoMeasures("cpu", None, None)
     assert measures.measure(frames, "p", source)[0]["motion_fidelity"] == pytest.approx(1)
     measures.measure(frames, "p", source)
-    assert [tracker for tracker, _ in calls] == ["lk"] * 3  # the source once, each video once
-    assert all(torch.equal(queries, points[:, 0]) for _, queries in calls)
+    assert [tracker for tracker, *_ in calls] == ["lk"] * 3  # the source once, each video once
+    assert all(torch.equal(places, points[[0, 1, 2], [0, 3, 2]]) for _, places, _ in calls)
+    assert all(asked == [0, 3, 2] for *_, asked in calls)  # at the frames in which they were chosen
 
 
 def command(*words):

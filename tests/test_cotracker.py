@@ -91,6 +91,19 @@ def test_cotracker_gets_and_gives_the_right_numbers(tmp_path, monkeypatch, caplo
     assert str(tmp_path) not in sys.path
 
 
+def test_cotracker_gets_a_frame_for_each_point(tmp_path):
+    fake_checkout(tmp_path, weights=torch.nn.Linear(2, 2).state_dict())
+    asked = torch.tensor([0, 3, 1])
+    result = track(
+        torch.zeros(5, 16, 16, 3), torch.rand(3, 2), tracker="cotracker", checkout=tmp_path, query_frame=asked
+    )
+    from cotracker.predictor import calls  # the fake one
+
+    ((_, _, queries, backward),) = calls
+    assert queries[0, :, 0].tolist() == [0, 3, 1] and backward is True
+    assert torch.equal(result.query_frames, asked)
+
+
 def test_cotracker_passes_many_queries_in_parts(tmp_path):
     fake_checkout(tmp_path, weights=torch.nn.Linear(2, 2).state_dict())
     queries = torch.rand(600, 2)

@@ -40,6 +40,18 @@ def test_tracks_are_drawn_where_the_points_are(dtype):
     assert not torch.equal(drawn[5, 60, 80], torch.tensor(HIDDEN, dtype=torch.uint8))  # a ring, not a dot
 
 
+def test_points_of_later_frames_leave_no_rings_before_they_are_seen():
+    frames, lost_at = torch.zeros(30, 300, 400, 3), 5
+    points, visible = torch.full((2, 30, 2), 0.25), torch.zeros(2, 30, dtype=torch.bool)
+    points[1], visible[0, :lost_at], visible[1, 20:] = 0.75, True, True
+    first, later = ((slice(60, 90), slice(80, 120)), (slice(210, 240), slice(280, 320)))
+    drawn = draw_tracks(frames, Tracks(points, visible, query_frames=torch.tensor([0, 25])))
+    shown = [[bool(picture[part].any()) for picture in drawn] for part in (first, later)]
+    assert shown[0] == [t < lost_at + 12 for t in range(30)]  # a ring as long as the tail would be
+    assert shown[1] == [t >= 20 for t in range(30)]
+    assert draw_tracks(frames, Tracks(points, visible))[29][first].any()  # where it is not known, always
+
+
 def test_small_videos_are_enlarged_with_square_pixels():
     frames = torch.rand(2, 64, 100, 3)
     away = Tracks(torch.full((1, 2, 2), 5.0), torch.zeros(1, 2))

@@ -7,7 +7,7 @@ from panning import grid_points, panning_video, texture
 
 from det_core.media.video import read_video
 from det_core.metrics.tapvid import tapvid_score
-from det_core.tracking.trackers import resolve_tracker, track
+from det_core.tracking.trackers import resolve_tracker, track, track_again
 from det_core.tracking.trackers.chain import chain
 from det_core.tracking.tracks import Tracks
 
@@ -33,6 +33,41 @@ def test_follows_a_known_motion(tracker, height, width, dtype, query_frame):
     assert torch.allclose(result.points[:, query_frame], queries, atol=1e-6)
     assert result.visible.float().mean() > 0.95
     assert error_px[result.visible].max() < 0.35
+
+
+@pytest.mark.parametrize("tracker", WITHOUT_WEIGHTS)
+def test_points_of_several_frames_are_tracked_as_each_alone(tracker):
+    video, queries = panning_video(96, 128, (2, -1), 8), grid_points(side=2)
+    asked = torch.tensor([5, 0, 5, 2])
+    together = track(video, queries, tracker=tracker, query_frame=asked)
+    assert torch.equal(together.query_frames, asked)
+    for frame in (0, 2, 5):
+        some = asked == frame
+        alone = track(video, queries[some], tracker=tracker, query_frame=frame)
+        assert torch.allclose(together.points[some], alone.points, atol=1e-5)
+        assert torch.equal(together.visible[some], alone.visible)
+
+
+def test_the_same_points_are_asked_for_in_another_video():
+    video = panning_video(96, 128, (2, -1), 8)
+    source = track(video, grid_points(side=2), tracker="dis", query_frame=torch.tensor([0, 7, 3, 0]))
+    again = track_again(video, source, tracker="dis")
+    assert torch.allclose(again.points, source.points, atol=1e-6) and torch.equal(
+        again.query_frames, source.query_frames
+    )
+    shorter = track_again(video[::7], source, tracker="dis")
+    assert shorter.frames == 2 and shorter.query_frames.tolist() == [0, 1, 0, 0]
+
+
+def test_nothing_survives_a_cut():
+    """From one meadow to another: where there is nothing to see, a point alone looks the same after the cut."""
+    before, after = panning_video(96, 128, (1, 0), 5), texture(96, 128, seed=7).expand(5, -1, -1, -1).clone()
+    for video in (before, after):
+        video[:, 60:, :40] = 0.5
+    queries = torch.tensor([[0.1, 0.8], [0.5, 0.5]])
+    assert track(before, queries, tracker="dis").visible.all()
+    visible = track(torch.cat([before, after]), queries, tracker="dis").visible
+    assert visible[:, :5].all() and not visible[:, 5:].any()
 
 
 @pytest.mark.parametrize("tracker", WITHOUT_WEIGHTS)

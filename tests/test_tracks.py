@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,29 @@ def test_file_round_trip(tmp_path, suffix):
             header = file.metadata()
         assert header["tracker"] == "dis" and header["frames"] == "9" and header["points"] == "5"
         assert header["source"] == "clip.mp4" and header["size"] == "720x480"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_query_frames_travel_with_the_points(tmp_path, suffix):
+    asked = torch.tensor([0, 3, 8, 0, 5])
+    tracks = replace(some_tracks(), query_frames=asked)
+    tracks.save(tmp_path / f"tracks{suffix}")
+    assert torch.equal(Tracks.load(tmp_path / f"tracks{suffix}").query_frames, asked)
+    assert torch.equal(Tracks.from_comfy(tracks.to_comfy(720, 480), 720, 480).query_frames, asked)
+    assert some_tracks().to_comfy(720, 480).keys() == {"track_path", "track_visibility", "tracker"}  # unknown: none
+    places, frames = tracks.queries()
+    assert torch.equal(frames, asked) and torch.equal(places[2], tracks.points[2, 8].clamp(0, 1))
+    assert tracks.at(range(0, 9, 4)).query_frames.tolist() == [0, 1, 2, 0, 1]  # the nearest of 0, 4, 8
+    assert tracks.resample(17).query_frames.tolist() == [0, 5, 15, 0, 9]
+    assert tracks.only(asked > 3).query_frames.tolist() == [8, 5]
+    joined = Tracks.joined([some_tracks(), tracks.only(asked == 8)])
+    assert joined.query_frames.tolist() == [0, 0, 0, 0, 0, 8] and len(joined) == 6
+
+
+@pytest.mark.parametrize("asked", [torch.zeros(4), torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 9, 0, 0])])
+def test_refuses_query_frames_that_are_none(asked):
+    with pytest.raises(ValueError, match="query frame"):
+        replace(some_tracks(), query_frames=asked)
 
 
 def test_reads_the_mtbench_layouts(tmp_path):

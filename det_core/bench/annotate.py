@@ -13,8 +13,7 @@ from PIL import Image
 from ..files import atomic_write
 from ..media.masks import read_mask
 from ..media.video import read_video
-from ..tracking.trackers import track
-from ..tracking.tracks import sample_query_points
+from ..tracking.subject import follow_subject
 from .layout import VIDEO_SUFFIXES, BadCase, Case, read_case
 
 log = logging.getLogger(__name__)
@@ -71,8 +70,8 @@ def _write_case(video: Path, text: dict | None, folder: Path, masks: Path | None
         raise ValueError(f'the captions file has no "caption" and "prompts" for {video.stem}')
     frames = read_video(video).frames
     mask = _mask_of(video, masks, frames)
-    queries = sample_query_points(mask, POINTS, generator=torch.Generator().manual_seed(0))
-    tracks = track(frames, queries, tracker=tracker, device=device)
+    generator = torch.Generator().manual_seed(0)
+    tracks = follow_subject(frames, mask, generator, POINTS, tracker=tracker, device=device)
     with atomic_write(folder / video.name) as temporary:
         shutil.copyfile(video, temporary)
     for name, lines in (("prompts.txt", [text["caption"]]), ("eval_prompts.txt", text["prompts"])):

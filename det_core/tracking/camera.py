@@ -7,6 +7,7 @@ the picture it takes the motion for the camera's.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -72,4 +73,4 @@ def without_camera(tracks: Tracks, cameras: np.ndarray) -> Tracks:
         raise ValueError(f"the camera is known in {len(cameras)} frames and the tracks have {tracks.frames}")
     points = tracks.points.cpu().numpy()
     still = [projected(points[:, t], np.linalg.inv(camera)) for t, camera in enumerate(cameras)]
-    return Tracks(torch.from_numpy(np.stack(still, axis=1)), tracks.visible, tracks.tracker)
+    return replace(tracks, points=torch.from_numpy(np.stack(still, axis=1)))

@@ -19,7 +19,8 @@ LINES = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 12
 
 
 def draw_tracks(frames: torch.Tensor, tracks: Tracks) -> torch.Tensor:
-    """Points with fading tails on every frame; a hidden point is a grey ring without one.
+    """Points with fading tails on every frame; a hidden point is a grey ring without one, as long as its tail would be
+    (where the tracks do not say in which frames their points were chosen: always).
 
     Each point keeps one colour, chosen by where it starts, so neighbours look alike.
 
@@ -44,10 +45,11 @@ def draw_tracks(frames: torch.Tensor, tracks: Tracks) -> torch.Tensor:
             for n in np.flatnonzero(visible[:, before] & visible[:, after] & visible[:, frame]):
                 ends = [tuple(points[n, before]), tuple(points[n, after])]
                 pen.line(ends, fill=(*colours[n], strength), width=max(1, round(size)))
+        lately = visible[:, max(0, frame - TRAIL_FRAMES) : frame].any(1)
         for n in np.argsort(visible[:, frame], kind="stable"):  # hidden ones below
             if visible[n, frame]:
                 pen.ellipse(_box(points[n, frame], 1.4 * size), fill=(*colours[n], 255), outline=(0, 0, 0, 160))
-            else:
+            elif lately[n] or tracks.query_frames is None:
                 pen.ellipse(_box(points[n, frame], 1.1 * size), outline=(*HIDDEN, 200))
         drawn.append(np.array(Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")))
     return torch.from_numpy(np.stack(drawn))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .tracks import Tracks
 
 FORMAT_VERSION = "1"
-Make = Callable[..., "Tracks"]  # (points, visible, tracker="") -> Tracks; the class itself, which imports this file
+Make = Callable[..., "Tracks"]  # Tracks itself, which imports this file
 
 FAR_OUTSIDE = 4.0  # widths or heights of the picture: no tracker follows a point that far
 
@@ -32,7 +32,9 @@ def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, 
     Raises: ValueError for another suffix than .safetensors or .npz; OSError where the file cannot be written.
     """
     path = Path(path)
-    points, visible = tracks.points.cpu().contiguous(), tracks.visible.cpu().contiguous()
+    tensors = {"points": tracks.points.cpu().contiguous(), "visible": tracks.visible.cpu().contiguous()}
+    if tracks.query_frames is not None:
+        tensors["query_frames"] = tracks.query_frames.contiguous()
     header = {
         "format": "det_tracks",
         "format_version": FORMAT_VERSION,
@@ -42,13 +44,12 @@ def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, 
     }
     header = {**{key: str(value) for key, value in metadata.items()}, **header}
     if path.suffix == ".safetensors":
-        write_tensors(path, {"points": points, "visible": visible}, header)
+        write_tensors(path, tensors, header)
     elif path.suffix == ".npz":
         with atomic_write(path) as temporary:
             np.savez(
                 temporary,
-                points=points.numpy(),
-                visible=visible.numpy(),
+                **{name: tensor.numpy() for name, tensor in tensors.items()},
                 **{f"meta_{key}": np.array(value) for key, value in header.items()},
             )
     else:
@@ -58,9 +59,10 @@ def save_tracks(tracks: Tracks, path: str | os.PathLike, metadata: Mapping[str, 
 def load_tracks(path: str | os.PathLike, make: Make) -> Tracks:
     """Read tracks; `make` is Tracks.
 
-    Layouts: .safetensors and .npz with `points` (N, T, 2) and `visible` (N, T); .npz of MTBench with `tracks`
-    (T, N, 2) and `visible` (T, N); .pth of MTBench, one tensor (T, N, 3) = (x, y, visible). Values are taken as they
-    are: MTBench also divides by width and height, but counts from the centre of the first pixel, half a pixel off.
+    Layouts: .safetensors and .npz with `points` (N, T, 2), `visible` (N, T) and maybe `query_frames` (N,); .npz of
+    MTBench with `tracks` (T, N, 2) and `visible` (T, N); .pth of MTBench, one tensor (T, N, 3) = (x, y, visible).
+    Values are taken as they are: MTBench also divides by width and height, but counts from the centre of the first
+    pixel, half a pixel off.
 
     Raises: ValueError, one line that names the file, if it is missing, damaged, or of none of these layouts.
     """
@@ -83,25 +85,26 @@ def _from_safetensors(path: Path, make: Make) -> Tracks:
         names = set(file.keys())
         if not {"points", "visible"} <= names:
             raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
-        points, visible = file.get_tensor("points"), file.get_tensor("visible")
-        return _real(make, points, visible, (file.metadata() or {}).get("tracker", ""))
+        found = {name: file.get_tensor(name) for name in names & {"points", "visible", "query_frames"}}
+        return _real(make, found, (file.metadata() or {}).get("tracker", ""))
 
 
 def _from_npz(path: Path, make: Make) -> Tracks:
-    arrays = read_arrays(path, {"points", "visible", "tracks", "meta_tracker"})
+    arrays = read_arrays(path, {"points", "visible", "query_frames", "tracks", "meta_tracker"})
     found = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind != "U"}
     if {"points", "visible"} <= found.keys():
-        return _real(make, found["points"], found["visible"], str(arrays.get("meta_tracker", "")))
+        return _real(make, found, str(arrays.get("meta_tracker", "")))
     if {"tracks", "visible"} <= found.keys():
         return _time_major(make, found["tracks"], found["visible"])
     names = set(array_names(path))
     raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible, or tracks and visible")
 
 
-def _real(make: Make, points: torch.Tensor, visible: torch.Tensor, tracker: str) -> Tracks:
+def _real(make: Make, found: Mapping[str, torch.Tensor], tracker: str) -> Tracks:
+    points, visible = found["points"], found["visible"]
     if points.is_complex() or visible.is_complex():
         raise ValueError("its points or visibility are complex numbers")
-    return make(points, visible, tracker)
+    return make(points, visible, tracker, found.get("query_frames"))
 
 
 def _from_pth(path: Path, make: Make) -> Tracks:

@@ -1,14 +1,26 @@
-"""Track the moving subject of a video: points from its mask, or from what moves against the camera."""
+"""Track the moving subject of a video: points from its mask, or from what moves against the camera.
+
+Trackers lose points, and those without weights never find one again. So the subject is looked for again every 16
+frames: what of it no point covers any more (it was lost, it turned, it comes back, it comes late) gets new points,
+which are followed to both ends of the video.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from .tracks import Tracks, sample_query_points
 
+logger = logging.getLogger(__name__)
+
 QUERY_POINTS = 100  # as in the paper
+EVERY = 16  # frames: after as many a third of a weights-free tracker's points is left (docs/understand/tracks.md)
+LOOKED_AT = 4  # frames: nearer to the end, what moves is found by looking back
+SPACINGS = 2.0  # a pixel of the subject is covered by a point within twice the points' mean distance
+SAME_SUBJECT = 0.3  # IoU of a given mask with what is found to move, for later finds to be that subject
 
 
 def subject_points(frames: torch.Tensor, mask: Path | None, seed: int) -> torch.Tensor:
@@ -27,7 +39,77 @@ def subject_points(frames: torch.Tensor, mask: Path | None, seed: int) -> torch.
 def track_subject(
     frames: torch.Tensor, mask: Path | None = None, *, tracker: str = "auto", device: str = "cpu", seed: int = 0
 ) -> Tracks:
-    """Tracks of the subject over all `frames`; see `det_core.tracking.trackers.track` for the trackers."""
+    """`follow_subject` with a mask file, or none."""
+    from ..media.masks import read_mask
+
+    subject = None if mask is None else read_mask(mask, *frames.shape[1:3])
+    return follow_subject(frames, subject, torch.Generator().manual_seed(seed), tracker=tracker, device=device)
+
+
+def follow_subject(
+    frames: torch.Tensor,
+    mask: torch.Tensor | None,
+    generator: torch.Generator,
+    count: int = QUERY_POINTS,
+    *,
+    tracker: str = "auto",
+    device: torch.device | str = "cpu",
+) -> Tracks:
+    """Tracks of the subject: `count` points of the first frame and, where those do not cover it, points of later ones.
+
+    Where the subject of the first frame is only a guess and a later one is not, all points are of later frames. With a
+    mask, later frames count only if what is found to move in the first one is what the mask shows.
+
+    Args: frames (T, H, W, 3), uint8 or float in [0, 1]; mask (H, W) of the subject in the first frame, None to find
+        it; generator draws the points. See `trackers.track` for the trackers.
+    Raises: ValueError as `found_subject`, `sample_query_points` and `track` do.
+    """
+    from .foreground import found_subject
     from .trackers import track
 
-    return track(frames, subject_points(frames, mask, seed), tracker=tracker, device=device)
+    subject, doubt = (mask, "") if mask is not None else found_subject(frames)
+    first = track(frames, sample_query_points(subject, count, generator=generator), tracker=tracker, device=device)
+    places, asked = [], []
+    for frame in _later_frames(frames, mask):
+        ahead = frames[frame:] if frame + LOOKED_AT < len(frames) else frames[: frame + 1].flip(0)
+        subject, later_doubt = found_subject(ahead)
+        if later_doubt:
+            continue
+        seen = first.points[first.visible[:, frame] & (not doubt), frame]
+        bare = _uncovered(subject, seen, count)
+        if wanted := round(count * bare.sum().item() / subject.sum().item()):
+            places.append(sample_query_points(bare, wanted, generator=generator))
+            asked += [frame] * len(places[-1])
+    if not asked:
+        if doubt:
+            logger.warning("%s; better give a mask", doubt)
+        return first
+    logger.info("%d points of later frames follow what those of the first do not", len(asked))
+    found = track(frames, torch.cat(places), tracker=first.tracker, device=device, query_frame=torch.tensor(asked))
+    return found if doubt else Tracks.joined([first, found])
+
+
+def _later_frames(frames: torch.Tensor, mask: torch.Tensor | None) -> range:
+    """Frames in which the subject is looked for again; none where a mask shows something else than what moves."""
+    from .foreground import found_subject
+
+    later = range(EVERY, len(frames), EVERY)
+    if mask is None or not later:
+        return later
+    found, doubt = found_subject(frames)
+    if doubt or (found & mask).sum() < SAME_SUBJECT * (found | mask).sum():
+        logger.info("what is found to move is not what the mask shows: all points are of the first frame")
+        return range(0)
+    return later
+
+
+def _uncovered(subject: torch.Tensor, points: torch.Tensor, count: int) -> torch.Tensor:
+    """The part of a subject (H, W) bool that is far from all `points` (n, 2), measured by what `count` points cover."""
+    if not len(points):
+        return subject
+    pixels, size = subject.nonzero(), torch.tensor([subject.shape[1], subject.shape[0]])
+    nearest = torch.cdist(pixels.float() + 0.5, (points * size).flip(-1)).amin(1)
+    far = pixels[nearest > SPACINGS * (len(pixels) / count) ** 0.5]
+    bare = torch.zeros_like(subject)
+    bare[far[:, 0], far[:, 1]] = True
+    return bare

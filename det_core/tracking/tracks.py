@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,12 +31,14 @@ class Tracks:
         points:  (N, T, 2) (x, y) as the module's convention says; kept as float32.
         visible: (N, T) bool (or numbers: above 0.5 is visible).
         tracker: name of the tracker that made them, "" where unknown. Scores of different trackers do not compare.
+        query_frames: (N,) the frame in which each point was chosen, None where unknown.
     Raises: ValueError if the shapes do not belong together, or a position is NaN or infinite.
     """
 
     points: torch.Tensor
     visible: torch.Tensor
     tracker: str = ""
+    query_frames: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         points = torch.as_tensor(self.points).detach().to(torch.float32)
@@ -52,6 +54,13 @@ class Tracks:
             raise ValueError(f"these tracks are empty: {points.shape[0]} points over {points.shape[1]} frames")
         if not points.isfinite().all():
             raise ValueError("a track position is NaN or infinite: the tracks are damaged, make them again")
+        if self.query_frames is not None:
+            asked = torch.as_tensor(self.query_frames).detach().cpu()
+            if asked.shape != points.shape[:1] or asked.is_floating_point() or asked.is_complex():
+                raise ValueError(f"tracks of {len(points)} points need one query frame each, a whole number")
+            if ((asked < 0) | (asked >= points.shape[1])).any():
+                raise ValueError(f"a query frame of these tracks is none of their {points.shape[1]} frames")
+            object.__setattr__(self, "query_frames", asked.long())
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "visible", visible if visible.dtype == torch.bool else visible > 0.5)
 
@@ -64,7 +73,24 @@ class Tracks:
 
     def to(self, device: torch.device | str) -> "Tracks":
         """The same tracks on another device."""
-        return Tracks(self.points.to(device), self.visible.to(device), self.tracker)
+        return replace(self, points=self.points.to(device), visible=self.visible.to(device))
+
+    def queries(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where and when each point was chosen: (N, 2) positions within the picture, (N,) frames; the first frame where
+        it is unknown."""
+        asked = torch.zeros(len(self), dtype=torch.long) if self.query_frames is None else self.query_frames
+        return self.points[torch.arange(len(self)), asked].clamp(0, 1), asked
+
+    def only(self, points: torch.Tensor) -> "Tracks":
+        """The tracks of some points, (N,) bool."""
+        asked = None if self.query_frames is None else self.query_frames[points]
+        return replace(self, points=self.points[points], visible=self.visible[points], query_frames=asked)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Tracks]") -> "Tracks":
+        """The points of all parts, which are over the same frames and by the same tracker."""
+        asked = torch.cat([part.queries()[1] for part in parts])
+        return cls(torch.cat([p.points for p in parts]), torch.cat([p.visible for p in parts]), parts[0].tracker, asked)
 
     def to_grid(self, latent_frames: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The tracks in the cells and frames of a latent.
@@ -88,8 +114,11 @@ class Tracks:
         return points, picked.visible & ((points >= 0) & (points < size)).all(dim=-1)
 
     def at(self, frames: Sequence[int]) -> "Tracks":
-        """The tracks at these frames alone."""
-        return Tracks(self.points[:, frames], self.visible[:, frames], self.tracker)
+        """The tracks at these frames alone; a query frame that is none of them becomes the nearest one."""
+        asked = self.query_frames
+        if asked is not None:
+            asked = (torch.as_tensor(list(frames))[None] - asked[:, None]).abs().argmin(1)
+        return Tracks(self.points[:, frames], self.visible[:, frames], self.tracker, asked)
 
     def resample(self, frames: int) -> "Tracks":
         """The same motion in another number of frames: the first and last frame stay, the nearest in time are taken."""
@@ -98,8 +127,8 @@ class Tracks:
         if frames == self.frames:
             return self
         span = (self.frames - 1) / max(frames - 1, 1)
-        index = torch.arange(frames, dtype=torch.float64).mul(span).add(0.5).floor().long().to(self.points.device)
-        return Tracks(self.points[:, index], self.visible[:, index], self.tracker)
+        index = torch.arange(frames, dtype=torch.float64).mul(span).add(0.5).floor().long()
+        return self.at(index.tolist())
 
     @classmethod
     def from_comfy(cls, tracks: Mapping[str, Any], width: int, height: int) -> "Tracks":
@@ -122,12 +151,14 @@ class Tracks:
                 f"track_visibility {tuple(visible.shape)} does not belong to track_path {tuple(path.shape)}"
             )
         points = path / path.new_tensor([width, height])
-        return cls(points.transpose(0, 1), visible.expand(path.shape[:2]).T, str(tracks.get("tracker", "")))
+        tracker, asked = str(tracks.get("tracker", "")), tracks.get("query_frames")
+        return cls(points.transpose(0, 1), visible.expand(path.shape[:2]).T, tracker, asked)
 
     def to_comfy(self, width: int, height: int) -> dict[str, Any]:
-        """ComfyUI's TRACKS for a picture of `width` x `height` px; the tracker's name travels in an extra key."""
+        """ComfyUI's TRACKS for a picture of `width` x `height` px; tracker and query frames travel in extra keys."""
         path = self.points * self.points.new_tensor([width, height])
         return {
+            **({} if self.query_frames is None else {"query_frames": self.query_frames}),
             "track_path": path.transpose(0, 1).contiguous(),
             "track_visibility": self.visible.T.contiguous(),
             "tracker": self.tracker,

@@ -28,41 +28,59 @@ def working_size(height: int, width: int) -> tuple[int, int]:
 
 
 def chain(
-    step: Step, queries: torch.Tensor, frames: int, query_frame: int, size: tuple[int, int]
+    step: Step, queries: torch.Tensor, frames: int, query_frames: torch.Tensor | int, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Follow points from the query frame to both ends of the video.
+    """Follow points from their query frames to both ends of the video.
 
     Convention: positions are (x, y) px of the working picture, the centre of its first pixel is (0.5, 0.5).
 
     Args:
         step:    `step(frame, next_frame, points (N, 2))` -> (points in the next frame (N, 2), error (N,) px).
-        queries: (N, 2) positions at `query_frame`.
+        queries: (N, 2) positions at `query_frames` (N,), or one frame for all of them.
         size:    (height, width) of the working picture.
     Returns: points (N, frames, 2) and visible (N, frames) bool. Visible means: inside the picture, and the errors
         since the query add up to at most 6 px (0.7% of the diagonal). A point once hidden stays hidden: bringing one
         back was wrong more often than right.
     """
-    height, width = size
-    unit = math.hypot(height, width) / REFERENCE_DIAGONAL_PX
-    bounds = queries.new_tensor([width, height])
+    asked = torch.as_tensor(query_frames).expand(len(queries))
     points = queries[:, None].repeat(1, frames, 1)
     visible = torch.zeros(len(queries), frames, dtype=torch.bool)
-    visible[:, query_frame] = _inside(queries, bounds)
-    for order in (range(query_frame, frames - 1), range(query_frame, 0, -1)):
-        direction = order.step
-        now, believed, spent = queries, visible[:, query_frame], queries.new_zeros(len(queries))
-        for frame in order:
-            moved, error = step(frame, frame + direction, now)
-            moved = now + _repaired(moved - now, error, queries, now, STEP_ERROR_PX * unit)
-            spent = spent + error
-            believed = believed & _inside(moved, bounds) & (spent <= TRUST_PX * unit)
-            points[:, frame + direction], visible[:, frame + direction] = moved, believed
-            now = moved
+    visible[torch.arange(len(queries)), asked] = _inside(queries, size)
+    for order in (range(int(asked.min()), frames - 1), range(int(asked.max()), 0, -1)):
+        _sweep(step, order, points, visible, asked, size)
     return points, visible
 
 
-def _inside(points: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    return ((points >= 0) & (points <= bounds)).all(dim=-1)
+def _sweep(
+    step: Step,
+    order: range,
+    points: torch.Tensor,
+    visible: torch.Tensor,
+    asked: torch.Tensor,
+    size: tuple[int, int],
+) -> None:
+    """One way through the video, filling in `points` and `visible` of each point from its query frame on."""
+    unit = math.hypot(*size) / REFERENCE_DIAGONAL_PX
+    everyone, spent = torch.arange(len(asked)), points.new_zeros(len(asked))
+    for frame in order:
+        on_its_way = everyone[asked * order.step <= frame * order.step]
+        now, believed = points[on_its_way, frame], visible[on_its_way, frame]
+        moved, error = step(frame, frame + order.step, now)
+        for together in asked[on_its_way].unique():
+            some = asked[on_its_way] == together
+            start = points[on_its_way[some], together]
+            moved[some] = now[some] + _repaired(
+                moved[some] - now[some], error[some], start, now[some], STEP_ERROR_PX * unit
+            )
+        spent[on_its_way] += error
+        points[on_its_way, frame + order.step] = moved
+        visible[on_its_way, frame + order.step] = (
+            believed & _inside(moved, size) & (spent[on_its_way] <= TRUST_PX * unit)
+        )
+
+
+def _inside(points: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return ((points >= 0) & (points <= points.new_tensor(size[::-1]))).all(dim=-1)
 
 
 def _repaired(

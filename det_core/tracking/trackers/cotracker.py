@@ -88,24 +88,24 @@ def missing(weights: str | os.PathLike | None = None, checkout: str | os.PathLik
 
 
 def track_cotracker(
-    frames: torch.Tensor, queries: torch.Tensor, query_frame: int, device: torch.device | str, predictor: Any
+    frames: torch.Tensor, queries: torch.Tensor, query_frames: torch.Tensor, device: torch.device | str, predictor: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Follow points by a CoTracker3 predictor, 256 at a time, backwards too unless the query frame is the first.
+    """Follow points by a CoTracker3 predictor, 256 at a time, backwards too unless all query frames are the first.
 
     Convention: CoTracker counts px from the centre of the first pixel, we from its corner: half a px apart.
 
-    Args: frames (T, H, W, 3) uint8; queries (N, 2) (x, y) in [0, 1] at `query_frame`.
+    Args: frames (T, H, W, 3) uint8; queries (N, 2) (x, y) in [0, 1] at `query_frames` (N,).
     Returns: points (N, T, 2) in [0, 1], visible (N, T) bool, on the CPU.
     """
     predictor = predictor.to(device)
     video = frames.permute(0, 3, 1, 2)[None].to(device, torch.float32)  # (1, T, 3, H, W), 0..255
     size = torch.tensor([frames.shape[2], frames.shape[1]], dtype=torch.float32)
     pixels = queries.float() * size - 0.5
-    times = torch.full((len(pixels), 1), float(query_frame))
+    times = query_frames[:, None].float()
     points, visible = [], []
     with torch.no_grad():
         for asked in torch.cat([times, pixels], dim=1).split(QUERIES_PER_PASS):
-            found, seen = predictor(video, queries=asked[None].to(device), backward_tracking=query_frame > 0)
+            found, seen = predictor(video, queries=asked[None].to(device), backward_tracking=bool(query_frames.any()))
             points.append(found[0].transpose(0, 1).float().cpu())
             visible.append(seen[0].T.cpu().bool())
     return (torch.cat(points) + 0.5) / size, torch.cat(visible)

@@ -19,11 +19,11 @@ Pyramid = list[torch.Tensor]  # (1, 1, H, W) from full size to the smallest
 
 
 def track_lk(
-    frames: torch.Tensor, queries: torch.Tensor, query_frame: int, device: torch.device | str = "cpu"
+    frames: torch.Tensor, queries: torch.Tensor, query_frames: torch.Tensor, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Follow points by Lucas-Kanade, each step forward and back.
 
-    Args: frames (T, H, W, 3) uint8; queries (N, 2) (x, y) in [0, 1] at `query_frame`.
+    Args: frames (T, H, W, 3) uint8; queries (N, 2) (x, y) in [0, 1] at `query_frames` (N,).
     Returns: points (N, T, 2) in [0, 1], visible (N, T) bool, on the CPU.
     """
     size = working_size(*frames.shape[1:3])
@@ -43,7 +43,7 @@ def track_lk(
         return moved.cpu(), error.cpu()
 
     scale = queries.new_tensor([size[1], size[0]])
-    points, visible = chain(step, queries * scale, len(frames), query_frame, size)
+    points, visible = chain(step, queries * scale, len(frames), query_frames, size)
     return points / scale, visible
 
 

@@ -6,41 +6,55 @@ from __future__ import annotations
 import comfy.model_management as mm
 import torch
 
+from ....det_core.tracking.subject import follow_subject
 from ....det_core.tracking.trackers import TRACKERS, track
 from ....det_core.tracking.tracks import Tracks, sample_query_points
 
 SPRITE = "sprite"
 TRACKER_NAMES = [*TRACKERS, SPRITE]
+NO_SPRITE = (
+    "the sprite tracker reads clips of the embedded model only, 64x64 pixels with one shape on a known background, and "
+    "sees none here: choose auto"
+)
 
 
 def track_video(
     frames: torch.Tensor,
-    queries: torch.Tensor | None,
+    mask: torch.Tensor | None,
     count: int,
     tracker: str,
     generator: torch.Generator,
 ) -> Tracks:
-    """Tracks of `frames` (T, H, W, 3) in [0, 1], computed on ComfyUI's device.
+    """Tracks of the subject of `frames` (T, H, W, 3) in [0, 1], computed on ComfyUI's device.
 
-    Args:
-        queries: (N, 2) in [0, 1] in the first frame; None finds the moving subject and draws `count` points of it.
-            With queries, a clip of the embedded model in which no shape is seen gives tracks that are never visible.
+    Args: mask: (H, W) of the subject in the first frame; None finds what moves. `count` points are drawn of it.
     """
     if tracker in ("auto", SPRITE):
-        tracks = _sprite_tracks(frames, queries, count, generator, certain=tracker == SPRITE)
+        twin = torch.Generator().set_state(generator.get_state())  # a clip of another kind draws the same points
+        queries = None if mask is None else sample_query_points(mask, count, generator=twin)
+        tracks = _sprite_tracks(frames, queries, count, twin, certain=tracker == SPRITE)
         if tracks is not None:
             return tracks
         if tracker == SPRITE:
-            raise ValueError(
-                "the sprite tracker reads clips of the embedded model only, 64x64 pixels with one shape on a known "
-                "background, and "
-                "sees none here: choose auto"
-            )
-    if queries is None:
-        from ....det_core.tracking.foreground import foreground_mask
+            raise ValueError(NO_SPRITE)
+    return follow_subject(frames, mask, generator, count, tracker=tracker, device=mm.get_torch_device())
 
-        queries = sample_query_points(foreground_mask(frames), count, generator=generator)
-    return track(frames, queries, tracker=tracker, device=mm.get_torch_device())
+
+def track_video_again(frames: torch.Tensor, source: Tracks) -> Tracks:
+    """The source's points in another video, by the source's tracker where it is one of ours.
+
+    A clip of the embedded model in which no shape is seen gives tracks that are never visible.
+    """
+    tracker = source.tracker if source.tracker in TRACKER_NAMES else "auto"
+    if tracker in ("auto", SPRITE):
+        places, _ = source.queries()
+        tracks = _sprite_tracks(frames, places, len(source), torch.Generator(), certain=tracker == SPRITE)
+        if tracks is not None:
+            return tracks
+        if tracker == SPRITE:
+            raise ValueError(NO_SPRITE)
+    places, asked = source.at(range(min(source.frames, len(frames)))).queries()
+    return track(frames, places, tracker=tracker, device=mm.get_torch_device(), query_frame=asked)
 
 
 def _sprite_tracks(
