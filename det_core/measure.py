@@ -59,7 +59,8 @@ def object_path(tracks: Tracks) -> Tracks:
     both = tracks.visible[:, 1:] & tracks.visible[:, :-1]
     steps = (tracks.points[:, 1:] - tracks.points[:, :-1]) * both[..., None]
     mean_step = steps.sum(0) / both.sum(0).clamp(min=1)[:, None]
-    start = tracks.points[:, 0].mean(0, keepdim=True)
+    there = tracks.visible[:, 0]
+    start = tracks.points[there if there.any() else slice(None), 0].mean(0, keepdim=True)
     path = torch.cat([start, start + mean_step.cumsum(0)])
     return Tracks(path[None], torch.cat([both.any(0)[:1], both.any(0)])[None], tracks.tracker)
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from test_trackers import texture
+from panning import texture
 
 from det_core.media.masks import read_mask
 from det_core.media.video import read_video
