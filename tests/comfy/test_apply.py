@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 from checkpoints import transformer
-from test_parity import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled
+from twins import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled, trained
+from untouched import digest, overridden
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
-
-
-def trained(spec, seed: int = 2):
-    """An adapter as if trained: moderate `down`, non-zero `up`."""
-    from det_core.adapter.motion_adapter import MotionAdapter
-
-    generator = torch.Generator().manual_seed(seed)
-    adapter = MotionAdapter.create(spec, 8, 3, generator=generator).requires_grad_(False)
-    for kernel in adapter.blocks.values():
-        kernel.down.weight.normal_(std=(kernel.dim * 3) ** -0.5, generator=generator)
-        kernel.up.weight.normal_(std=0.5 * 24**-0.5, generator=generator)
-    return adapter
 
 
 @pytest.fixture
@@ -45,17 +33,6 @@ def as_native(adapter):
     native = MotionAdapter(adapter.base_model, adapter.num_blocks, dict(adapter.blocks.items()))
     native.metadata = dict(adapter.metadata)
     return native
-
-
-def digest(module) -> str:
-    sha = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        sha.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
-
-
-def overridden(module) -> list[str]:
-    return [name for name, part in module.named_modules() if "forward" in part.__dict__]
 
 
 def x0_of(patcher, family: str, x: torch.Tensor, sigma: torch.Tensor, cond: dict) -> torch.Tensor:

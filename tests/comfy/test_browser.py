@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from comfy_server import PACK
 from conftest import HERE, ROOT
+from demo_adapter import write_demo_adapter
 
 BROWSER = HERE / "browser"
 # The editor itself asks for files that are not there, and warns while it starts.
@@ -21,16 +22,6 @@ NORMAL = ("Failed to load resource", "ComfyApp graph accessed before initializat
 def chromium() -> str | None:
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     return os.environ.get("CHROMIUM") or next((path for path in found if path), None)
-
-
-def write_demo_adapter(folder: Path) -> None:
-    """The adapter that the template "reuse a saved adapter" loads, as the embedded demo saves it."""
-    from det_core.adapter.motion_adapter import MotionAdapter
-    from det_core.models.embedded.model import build_transformer
-    from det_core.models.families import spec_for
-
-    if not (folder / "embedded demo.safetensors").exists():
-        MotionAdapter.create(spec_for(build_transformer())).save(folder / "embedded demo.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from test_workflows import workflow
+from graphs import workflow
 
 
 def graph(**more) -> dict:

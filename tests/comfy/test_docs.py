@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
-from test_browser import write_demo_adapter
+from demo_adapter import write_demo_adapter
 
 
 def test_the_http_client_of_the_docs(server, tmp_path):

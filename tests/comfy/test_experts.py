@@ -6,8 +6,9 @@ import json
 
 import pytest
 import torch
-from small_models import CASES, build
-from test_every_class import an_adapter, node
+from small_models import CASES
+from small_weights import build
+from walk import an_adapter, node
 
 CASE = CASES["Wan 2.1 T2V, Wan 2.2 A14B T2V"]
 HIGH, LOW = "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors"

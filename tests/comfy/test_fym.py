@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from checkpoints import transformer
-from test_apply import digest, overridden
-from test_parity import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled
-from test_training import source
+from twins import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled, source
+from untouched import digest, overridden
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
 CASES = {

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from comfy_server import PromptError
+from graphs import failed, only, saved_videos, shrunk, sprite_fidelity, wait_for_step, workflow
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_server import failed, only, wait_for_step
-from test_workflows import saved_videos, shrunk, sprite_fidelity, workflow
 
 HEADS, TRAIN, LOADER = "FYMClassifyHeads", "FYMTrainMotionLoRA", "LoraModelLoader"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_models import CASES
-from test_every_class import an_adapter, sampled
+from walk import an_adapter, sampled
 
 WAN = CASES["Wan 2.1 T2V, Wan 2.2 A14B T2V"]
 
@@ -66,7 +66,7 @@ CHANGES = (
 def test_a_core_that_changed_its_model_code_is_refused(pack, tmp_path, monkeypatch, change):
     """Before the first sample, and before the first step, with the module and the version."""
     from comfyui_version import __version__
-    from test_every_class import trained
+    from walk import trained
 
     patcher = WAN.model()
     model = applied(patcher)

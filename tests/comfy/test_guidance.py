@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_apply import digest, overridden
-from test_parity import LATENTS, comfy_cond, conditioning, load
+from twins import LATENTS, comfy_cond, conditioning, load
+from untouched import digest, overridden
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan", "ltx"]
 
@@ -173,7 +173,7 @@ def text_to_video_and_image_to_video() -> list[str]:
 @pytest.mark.parametrize("name", text_to_video_and_image_to_video())
 def test_every_class_is_guided_or_refused_in_a_sentence(pack, name):
     from small_models import CASES
-    from test_every_class import sampled as sampled_case
+    from walk import sampled as sampled_case
 
     case = CASES[name]
     with torch.inference_mode(False):

@@ -7,8 +7,7 @@ import copy
 import pytest
 from comfy_server import ComfyServer, PromptError
 from conftest import COMFYUI, ROOT
-from test_server import SAVE, TRAIN, listening, only
-from test_workflows import nodes, workflow
+from graphs import SAVE, TRAIN, listening, nodes, only, workflow
 
 STEPS = 4
 

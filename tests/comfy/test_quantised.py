@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import FORMATS, build, loaded, quantised_state_dict, randomly
-from test_apply import overridden
+from small_weights import FORMATS, build, loaded, quantised_state_dict, randomly
+from untouched import overridden
 
 UNET = dict(
     image_model="wan2.1",
@@ -114,7 +114,7 @@ def test_old_files_of_scaled_fp8(weights):
 def test_bases_with_sound(pack, tmp_path, monkeypatch, name, form):
     """Two trainings, unload, sample, with the nodes themselves."""
     import comfy.model_management as mm
-    import test_every_class as nodes
+    import walk as nodes
     from det_pack.nodes._comfy.gradients.quantised import quantised_layers
     from det_pack.nodes._comfy.loading import paths
     from small_models import CASES

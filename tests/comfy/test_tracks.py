@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from test_server import TRAIN, only, training
+from graphs import TRAIN, only, training
 
 
 def value(frames: int = 5, points: int = 3) -> dict:

@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from checkpoints import save_native, transformer
-from test_apply import digest, overridden
-from test_parity import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled
+from twins import LATENTS, comfy_cond, conditioning, ddim_scheduler, diffusers_cond, load, sampled, source
+from untouched import digest, overridden
 
 FAMILIES = ["cogvideox", "hunyuan_video", "wan"]
 STEPS = 3
-
-
-def source(family: str, seed: int = 8) -> torch.Tensor:
-    """Latents of the model's space."""
-    return torch.randn(1, 16, *LATENTS[family], generator=torch.Generator().manual_seed(seed))
 
 
 def tracks(module, frames: int):

@@ -2,56 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import av
 import pytest
 import torch
+from graphs import API, nodes, saved_videos, shrunk, sprite_fidelity, workflow
 
-API = Path(__file__).resolve().parents[2] / "workflows" / "api"
 DEMO_FIDELITY = 0.953  # what `make demo` measures for the workflow's prompt and seed
 LARGE = ["transfer_cogvideox_5b", "transfer_hunyuan_video", "transfer_step_video", "transfer_wan_2_1"]
-
-
-def workflow(name: str) -> dict:
-    return json.loads((API / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def nodes(graph: dict, kind: str) -> list[dict]:
-    return [node for node in graph.values() if node["class_type"] == kind]
-
-
-def read_frames(path: Path) -> torch.Tensor:
-    """(T, H, W, 3) in [0, 1]."""
-    with av.open(str(path)) as container:
-        return (
-            torch.stack([torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]).float()
-            / 255
-        )
-
-
-def saved_videos(server, graph: dict, outputs: dict) -> dict[str, torch.Tensor]:
-    """Frames of every saved video by its filename prefix."""
-    return {
-        graph[node]["inputs"]["filename_prefix"]: read_frames(server.file(ui["images"][0]))
-        for node, ui in outputs.items()
-        if graph[node]["class_type"] == "SaveVideo"
-    }
-
-
-def sprite_fidelity(frames: torch.Tensor) -> float:
-    """Motion fidelity of a generated clip against the path of the demo's sprite, read from its pixels."""
-    from det_core.metrics import motion_fidelity
-    from det_core.models.embedded.base_model import read_clip, sprite_path
-    from det_core.models.embedded.demo import demo_clip
-
-    reading = read_clip(frames)
-    return (
-        float(motion_fidelity(sprite_path(read_clip(demo_clip().frames)), sprite_path(reading)))
-        if reading.seen.any()
-        else 0.0
-    )
 
 
 def test_no_workflow_is_forgotten():
@@ -120,23 +76,6 @@ def test_compare(server):
     assert frames.shape[0] == 9 and frames.shape[2] >= 3 * 64
     left, middle, right = (frames[:, :, i * 66 : i * 66 + 64] for i in range(3))
     assert (left - right).abs().max() > 0.02 and (left - middle).abs().max() > 0.02
-
-
-def shrunk(graph: dict) -> dict:
-    """The same wiring at a size that a CPU does in seconds, with stand-ins for text encoders and VAEs."""
-    for node in graph.values():
-        kind, inputs = node["class_type"], node["inputs"]
-        if kind in ("CLIPLoader", "DualCLIPLoader"):
-            node |= {"class_type": "StandInClip", "inputs": {}}
-        elif kind == "VAELoader":
-            node |= {"class_type": "StandInVae", "inputs": {}}
-        elif kind == "DeTFitVideo":
-            inputs |= {"width": 64, "height": 64, "length": 17 if inputs["length"] == 51 else 9}
-        elif kind == "KSampler":
-            inputs |= {"steps": 2}
-        elif kind == "DeTTrainMotionAdapter":
-            inputs |= {"steps": 4, "preview_every": 2}
-    return graph
 
 
 @pytest.mark.parametrize("name", LARGE)
