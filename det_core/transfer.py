@@ -268,8 +268,9 @@ def train_on(
     state_file = state_path(path, learns_from)
     earlier = earlier_state(state_file, config, learns_from) if resume else None
     write_adapter = partial(_write_adapter, path, source, caption, source.card(caption), model.denoiser.spec)
-    go_on = "continue with --resume"
-    with Saving(state_file, save_every, on_step=on_step, beside=write_adapter, go_on=go_on) as saving:
+    with Saving(
+        state_file, save_every, on_step=on_step, beside=write_adapter, go_on="continue with --resume"
+    ) as saving:
         result = train_motion_adapter(
             model.denoiser,
             latents,

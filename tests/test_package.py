@@ -95,6 +95,26 @@ def test_the_page_for_researchers_runs(tmp_path):
     assert (tmp_path / "motion.safetensors").stat().st_size > 10_000
 
 
+LINES = 300  # of a file
+SCREEN = 60  # lines of a function, its arguments aside: a node's are its schema
+TABLES = {"small_models.py"}  # files of data
+
+
+def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+@pytest.mark.parametrize("folder", ["det_core", "nodes", "tests", "workflows"])
+def test_files_and_functions_are_small(folder):
+    """One idea a file, one screen a function."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= LINES or path.name in TABLES, f"{path} is longer than {LINES} lines: split it"
+        for function in _functions(ast.parse(text)):
+            length = function.end_lineno - function.body[0].lineno + 1
+            assert length <= SCREEN or function.name == "define_schema", f"{path}: {function.name} has {length} lines"
+
+
 @pytest.mark.slow
 def test_a_wheel_is_built_and_works_in_an_empty_folder(tmp_path):
     sources = tmp_path / "sources"

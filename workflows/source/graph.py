@@ -116,68 +116,8 @@ class Graph:
 
     def ui(self) -> dict:
         """The graph as the editor saves it."""
-        links, outgoing, nodes = [], {}, []
-        types = {node["id"]: outputs(node["type"]) for node in self.nodes}
-        incoming: dict[int, list] = {}
-        for node in self.nodes:
-            for name, value in node["inputs"].items():
-                if isinstance(value, Out):
-                    kind = types[value.node][value.slot]
-                    link = [
-                        len(links) + 1,
-                        value.node,
-                        value.slot,
-                        node["id"],
-                        len(incoming.setdefault(node["id"], [])),
-                        kind,
-                    ]
-                    links.append(link)
-                    slot = {"name": name, "type": kind, "link": link[0]}
-                    if name in [entry["name"] for entry in widgets(node["type"])]:
-                        slot["widget"] = {"name": name}
-                    incoming[node["id"]].append(slot)
-                    outgoing.setdefault((value.node, value.slot), []).append(link[0])
-        for order, node in enumerate(self.nodes):
-            width = WIDTHS.get(node["type"], 340)
-            entry = {
-                "id": node["id"],
-                "type": node["type"],
-                "pos": list(node["pos"]),
-                "size": [width, node["height"]],
-                "flags": {},
-                "order": order,
-                "mode": 0,
-                "inputs": incoming.get(node["id"], []),
-                "outputs": [
-                    {"name": kind, "type": kind, "links": outgoing.get((node["id"], slot), [])}
-                    for slot, kind in enumerate(types[node["id"]])
-                ],
-                "properties": {
-                    "Node name for S&R": node["type"],
-                    "cnr_id": PACK_ID if node["type"].startswith(("DeT", "FYM")) else "comfy-core",
-                },
-                "widgets_values": self._widgets(node),
-            }
-            if node["title"]:
-                entry["title"] = node["title"]
-            if node["type"] == "MarkdownNote":
-                entry |= {"properties": {}, "color": "#432", "bgcolor": "#653"}
-            nodes.append(entry)
-        groups = []
-        ends = [*(group["x"] for group in self.groups[1:]), self.x + COLUMN]
-        for number, (group, end) in enumerate(zip(self.groups, ends, strict=True)):
-            bottom = max(n["pos"][1] + n["height"] for n in self.nodes if group["x"] <= n["pos"][0] < end)
-            bounding = [group["x"] - 20, -70, end - group["x"] - 20, bottom + 90]
-            groups.append(
-                {
-                    "id": number + 1,
-                    "title": group["title"],
-                    "bounding": bounding,
-                    "color": "#3f789e",
-                    "font_size": 24,
-                    "flags": {},
-                }
-            )
+        links, incoming, outgoing = self._links()
+        nodes = [self._entry(order, node, incoming, outgoing) for order, node in enumerate(self.nodes)]
         return {
             "id": "00000000-0000-0000-0000-000000000000",
             "revision": 0,
@@ -185,11 +125,72 @@ class Graph:
             "last_link_id": len(links),
             "nodes": nodes,
             "links": links,
-            "groups": groups,
+            "groups": self._groups(),
             "config": {},
             "extra": {},
             "version": 0.4,
         }
+
+    def _links(self) -> tuple[list, dict[int, list], dict[tuple[int, int], list]]:
+        """All links; the connected inputs of each node; the links that leave each (node, slot)."""
+        links, incoming, outgoing = [], {}, {}
+        types = {node["id"]: outputs(node["type"]) for node in self.nodes}
+        for node in self.nodes:
+            for name, value in node["inputs"].items():
+                if not isinstance(value, Out):
+                    continue
+                kind, slots = types[value.node][value.slot], incoming.setdefault(node["id"], [])
+                links.append([len(links) + 1, value.node, value.slot, node["id"], len(slots), kind])
+                slot = {"name": name, "type": kind, "link": len(links)}
+                if name in [entry["name"] for entry in widgets(node["type"])]:
+                    slot["widget"] = {"name": name}
+                slots.append(slot)
+                outgoing.setdefault((value.node, value.slot), []).append(len(links))
+        return links, incoming, outgoing
+
+    def _entry(self, order: int, node: dict, incoming: dict, outgoing: dict) -> dict:
+        """One node."""
+        entry = {
+            "id": node["id"],
+            "type": node["type"],
+            "pos": list(node["pos"]),
+            "size": [WIDTHS.get(node["type"], 340), node["height"]],
+            "flags": {},
+            "order": order,
+            "mode": 0,
+            "inputs": incoming.get(node["id"], []),
+            "outputs": [
+                {"name": kind, "type": kind, "links": outgoing.get((node["id"], slot), [])}
+                for slot, kind in enumerate(outputs(node["type"]))
+            ],
+            "properties": {
+                "Node name for S&R": node["type"],
+                "cnr_id": PACK_ID if node["type"].startswith(("DeT", "FYM")) else "comfy-core",
+            },
+            "widgets_values": self._widgets(node),
+        }
+        if node["title"]:
+            entry["title"] = node["title"]
+        if node["type"] == "MarkdownNote":
+            entry |= {"properties": {}, "color": "#432", "bgcolor": "#653"}
+        return entry
+
+    def _groups(self) -> list[dict]:
+        groups = []
+        ends = [*(group["x"] for group in self.groups[1:]), self.x + COLUMN]
+        for number, (group, end) in enumerate(zip(self.groups, ends, strict=True)):
+            bottom = max(n["pos"][1] + n["height"] for n in self.nodes if group["x"] <= n["pos"][0] < end)
+            groups.append(
+                {
+                    "id": number + 1,
+                    "title": group["title"],
+                    "bounding": [group["x"] - 20, -70, end - group["x"] - 20, bottom + 90],
+                    "color": "#3f789e",
+                    "font_size": 24,
+                    "flags": {},
+                }
+            )
+        return groups
 
     @staticmethod
     def _widgets(node: dict) -> list:
