@@ -7,6 +7,7 @@ import logging
 import torch
 from comfy_api.latest import io, ui
 
+from ..det_core.metrics.apart import scored_apart
 from ..det_core.metrics.motion import VARIANTS, MotionScore, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
 from ._comfy.display.notice import say
@@ -89,7 +90,7 @@ class DeTEvaluateMotion(io.ComfyNode):
         picture = background if background is not None else generated if isinstance(generated, torch.Tensor) else source
         frame = picture[0, ..., :3].float().cpu() if isinstance(picture, torch.Tensor) else None
         plot = image_of(motion_plot(wanted, found, score, frame, size))
-        report = _report(variant, score, reason, found, lengths)
+        report = _report(variant, score, reason, found, lengths) + _apart(source, wanted, found, variant)
         say(report)
         value = float("nan") if score is None else score.score
         return io.NodeOutput(value, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]})
@@ -113,6 +114,17 @@ def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks,
             "both were compared"
         )
     return "\n".join(lines)
+
+
+def _apart(source, wanted: Tracks, found: Tracks, variant: str) -> str:
+    """The scores of subject and camera, a line each, if the source's TRACKS say which points are whose."""
+    still = source.get("still") if isinstance(source, dict) else None
+    if still is None or len(wanted) != len(found) or len(still) != len(wanted):
+        return ""
+    with torch.inference_mode(False):
+        scores = scored_apart(wanted, found, still.clone(), variant)
+    told = {name: score if isinstance(score, str) else f"{score.score:.3f}" for name, score in scores.items()}
+    return "".join(f"\n{name}: {text}" for name, text in told.items())
 
 
 def _first_frames(tracks: Tracks, count: int) -> Tracks:

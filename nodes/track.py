@@ -1,4 +1,4 @@
-"""Follow the moving subject of a video by points."""
+"""Follow the moving subject of a video, its camera, or both by points."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import torch
 from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
+from ..det_core.tracking.moves import WHAT
 from ._comfy.display.preview import preview_video
 from ._comfy.sockets.checked import tracks_value, video_frames
 from ._comfy.sockets.pointing import boxes_of, clicks_of, subject_mask
-from ._comfy.sockets.tracking import TRACKER_NAMES, track_video
+from ._comfy.sockets.tracking import TRACKER_NAMES, track_what
 
 
 class DeTTrackVideo(io.ComfyNode):
@@ -83,6 +84,27 @@ class DeTTrackVideo(io.ComfyNode):
                         "...] in pixels of these frames. Of what moves, the parts under the points are the subject."
                     ),
                 ),
+                io.Combo.Input(
+                    "what_moves",
+                    options=list(WHAT),
+                    default="subject",
+                    optional=True,
+                    tooltip=(
+                        "What the points are on. subject: what moves against the camera, or what the mask, box or "
+                        "clicks show. camera: what stands still, so that only the camera moves it. both: half of the "
+                        "points each; Evaluate Motion then scores them apart."
+                    ),
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=8.0,
+                    min=0.1,
+                    max=240.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames a second at which the drawn video plays on the node; Fit Video gives the source's.",
+                ),
             ],
             outputs=[
                 io.Tracks.Output(
@@ -97,14 +119,17 @@ class DeTTrackVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames, points, tracker, point_seed, mask=None, box=None, clicks=None) -> io.NodeOutput:
+    def execute(
+        cls, frames, points, tracker, point_seed, mask=None, box=None, clicks=None, what_moves="subject", fps=8.0
+    ) -> io.NodeOutput:
         video = video_frames(frames)
         subject = subject_mask(video, mask, boxes_of(box), clicks_of(clicks))
         with torch.inference_mode(False):
-            tracks = track_video(video.clone(), subject, points, tracker, torch.Generator().manual_seed(point_seed))
+            generator = torch.Generator().manual_seed(point_seed)
+            tracks, still = track_what(video.clone(), subject, points, tracker, generator, what_moves)
         drawn = draw_tracks(video, tracks)
         return io.NodeOutput(
-            tracks_value(tracks, video.shape[2], video.shape[1]),
+            tracks_value(tracks, video.shape[2], video.shape[1], still),
             drawn.float() / (255 if drawn.dtype == torch.uint8 else 1),
-            ui=preview_video(drawn),
+            ui=preview_video(drawn, fps),
         )

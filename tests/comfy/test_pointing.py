@@ -64,3 +64,24 @@ def test_pointing_chooses_among_what_moves(pack, two_movers, tmp_path, monkeypat
 def test_bad_pointing_is_refused(pack, two_movers, where, message):
     with pytest.raises(ValueError, match=message):
         starts(two_movers, **where)
+
+
+def test_what_moves_is_tracked_and_scored_apart(pack, two_movers, tmp_path, monkeypatch):
+    import folder_paths
+    from det_pack.nodes.evaluate import DeTEvaluateMotion
+    from det_pack.nodes.track import DeTTrackVideo
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+
+    def tracks(what: str) -> dict:
+        return DeTTrackVideo.execute(two_movers, 30, "dis", 0, what_moves=what).result[0]
+
+    both = tracks("both")
+    assert both["still"].sum() == 15 == (~both["still"]).sum()
+    assert tracks("camera")["still"].all() and "still" not in tracks("subject")
+    report = DeTEvaluateMotion.execute(both, two_movers, "strict").result[2].split("\n")
+    told = {name: float(score) for name, score in (line.split(": ") for line in report[-3:])}
+    assert list(told) == ["camera", "subject", "subject against its camera"]
+    assert min(told.values()) > 0.9
+    with pytest.raises(ValueError, match="reads one shape and no camera"):
+        DeTTrackVideo.execute(two_movers, 30, "sprite", 0, what_moves="camera")

@@ -65,9 +65,10 @@ def tracks_of(value: dict, width: int, height: int) -> Tracks:
     return tracks
 
 
-def tracks_value(tracks: Tracks, width: int, height: int) -> dict:
-    """TRACKS for core nodes, with the video's size beside them."""
-    return {**tracks.to_comfy(width, height), "width": width, "height": height}
+def tracks_value(tracks: Tracks, width: int, height: int, still: torch.Tensor | None = None) -> dict:
+    """TRACKS for core nodes, with the video's size beside them and, if known, which points only the camera moves."""
+    known = {} if still is None else {"still": still}
+    return {**tracks.to_comfy(width, height), "width": width, "height": height, **known}
 
 
 def video_channels(model) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import comfy.model_management as mm
 import torch
 
+from ....det_core.tracking.moves import still_points
 from ....det_core.tracking.subject import follow_subject
 from ....det_core.tracking.trackers import TRACKERS, track
 from ....det_core.tracking.tracks import Tracks, sample_query_points
@@ -38,6 +39,25 @@ def track_video(
         if tracker == SPRITE:
             raise ValueError(NO_SPRITE)
     return follow_subject(frames, mask, generator, count, tracker=tracker, device=mm.get_torch_device())
+
+
+def track_what(
+    frames: torch.Tensor, mask: torch.Tensor | None, count: int, tracker: str, generator: torch.Generator, what: str
+) -> tuple[Tracks, torch.Tensor | None]:
+    """`track_video` of the subject, the camera or both; and which points, (N,) bool, lie on what only the camera moves,
+    None for the subject alone. Raises: ValueError if the tracker reads subjects only."""
+    if what == "subject":
+        return track_video(frames, mask, count, tracker, generator), None
+    if tracker == SPRITE:
+        raise ValueError("the sprite tracker reads one shape and no camera: choose auto")
+    on_still = count if what == "camera" else max(1, count // 2)
+    places, asked = still_points(frames, mask, on_still, generator)
+    device = mm.get_torch_device()
+    still = track(frames, places, tracker=tracker, device=device, query_frame=asked)
+    if what == "camera":
+        return still, torch.ones(len(still), dtype=torch.bool)
+    subject = follow_subject(frames, mask, generator, max(1, count - on_still), tracker=still.tracker, device=device)
+    return Tracks.joined([subject, still]), torch.arange(len(subject) + len(still)) >= len(subject)
 
 
 def track_video_again(frames: torch.Tensor, source: Tracks) -> Tracks:
