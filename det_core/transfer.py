@@ -267,10 +267,8 @@ def train_on(
     learns_from = fingerprint(latents, cond, source.tracks)
     state_file = state_path(path, learns_from)
     earlier = earlier_state(state_file, config, learns_from) if resume else None
-    write_adapter = partial(_write_adapter, path, source, caption, source.card(caption), model.denoiser.spec)
-    with Saving(
-        state_file, save_every, on_step=on_step, beside=write_adapter, go_on="continue with --resume"
-    ) as saving:
+    write = partial(_write_adapter, path, source, caption, source.card(caption), model.denoiser.spec)
+    with Saving(state_file, save_every, on_step=on_step, beside=write, go_on="continue with --resume") as saving:
         result = train_motion_adapter(
             model.denoiser,
             latents,
@@ -281,7 +279,7 @@ def train_on(
             on_step=saving,
             resume=earlier,
         )
-    write_adapter(result.adapter, result.losses, config)
+    write(result.adapter, result.losses, config)
     return result
 
 
