@@ -28,8 +28,8 @@ test-comfyui:
 	.venv-comfyui/bin/python -m pytest -q tests/comfy
 
 # The measurements behind docs/measured/study.md; continues where it was stopped (about 90 minutes on 2 idle cores). A glance at all
-# of it in some minutes: make study STUDY=--quick
-study: $(VENV)/.ready
+# of it in some minutes: make study STUDY=--quick; the motions that nothing was tuned on: STUDY=--untuned
+study: $(VENV)/.ready-bench
 	$(RUN) tests/benchmarks/study.py --out runs/study $(STUDY)
 
 # Speed and memory against the method as it reads; on a CPU small shapes (docs/measured/performance.md).
@@ -42,7 +42,11 @@ $(VENV)/.ready: requirements.txt
 	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready requirements-test.txt
+$(VENV)/.ready-bench: $(VENV)/.ready requirements-bench.txt
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-bench.txt
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready requirements-test.txt requirements-bench.txt
 	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-test.txt
 	touch $@
 

@@ -46,9 +46,9 @@ class DeTTrackVideo(io.ComfyNode):
                     options=TRACKER_NAMES,
                     default="auto",
                     tooltip=(
-                        "auto: CoTracker3 if it is installed with its weights, else optical flow (dis), else plain "
-                        "torch (lk). "
-                        "sprite reads clips of the embedded model. Scores of different trackers do not compare."
+                        "auto: CoTracker3 if it is installed with its weights, else optical flow (dis). lk: an "
+                        "older optical flow, not as good. sprite reads clips of the embedded model. Scores of "
+                        "different trackers do not compare."
                     ),
                 ),
                 io.Int.Input(

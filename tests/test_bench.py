@@ -17,7 +17,7 @@ import pytest
 import torch
 from bench_fakes import METHODS, bench, scores, write_cases
 
-from det_core.bench import on_ray
+from det_core.bench import check_installed, on_ray
 from det_core.bench.layout import read_cases
 from det_core.bench.runner import run_groups
 from det_core.bench.tables import bootstrap, mean_over_cases, paired_gain, with_leakage
@@ -218,7 +218,8 @@ def test_bootstrap_covers_the_mean_and_narrows_with_cases():
 def test_the_report_stands_alone_and_says_what_was_measured(data, tmp_path):
     run = bench(data, tmp_path / "out")
     html, markdown = run.html.read_text(), run.markdown.read_text()
-    assert not re.search(r'(?:src|href)="(?!data:)', html) and "@import" not in html  # nothing outside the file
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html) and "@import" not in html  # nothing outside the file
+    assert "<!DOCTYPE svg" not in html  # a page names no other
     assert html.count("data:image/jpeg") == 3 and "<svg" in html
     for method in METHODS:
         assert f"| {method} |" in markdown and method in html
@@ -228,6 +229,12 @@ def test_the_report_stands_alone_and_says_what_was_measured(data, tmp_path):
     assert "Gain over" in markdown and "By difficulty" in markdown
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(stored["results"]) == 48 and stored["settings"] == {"model": "fake"}
+
+
+def test_what_only_the_benchmark_needs_is_asked_for_in_one_line(monkeypatch):
+    monkeypatch.setattr("det_core.bench.find_spec", lambda name: None if name == "sklearn" else True)
+    with pytest.raises(ValueError, match="^the benchmark needs scikit-learn: pip install scikit-learn$"):
+        check_installed()
 
 
 def test_names_cannot_break_the_report(data, tmp_path):

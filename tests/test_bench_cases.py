@@ -2,13 +2,12 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from bench_fakes import bench, write_case, write_cases
 from PIL import Image
 
-from det_core.bench.difficulty import count_clusters, kmeans, level, silhouette
+from det_core.bench.difficulty import count_clusters, level
 from det_core.bench.layout import read_case, read_cases
 from det_core.tracking.tracks import Tracks
 
@@ -100,29 +99,3 @@ def test_one_cloud_has_no_groups():
 
 def test_levels_are_the_papers():
     assert [level(k) for k in (1, 3, 4, 6, 7, 12)] == ["easy", "easy", "medium", "medium", "hard", "hard"]
-
-
-def test_silhouette_equals_the_definition():
-    g = torch.Generator().manual_seed(3)
-    x = torch.rand(17, 3, generator=g, dtype=torch.float64)
-    labels = torch.randint(0, 4, (17,), generator=g)
-    labels[0] = 9  # alone in its group
-    d = torch.cdist(x, x)
-    values = []
-    for i in range(17):
-        own = [j for j in range(17) if labels[j] == labels[i] and j != i]
-        if not own:
-            values.append(0.0)
-            continue
-        a = np.mean([d[i, j].item() for j in own])
-        others = {int(label) for label in labels} - {int(labels[i])}
-        b = min(np.mean([d[i, j].item() for j in range(17) if labels[j] == label]) for label in others)
-        values.append((b - a) / max(a, b))
-    assert silhouette(d, labels) == pytest.approx(np.mean(values), abs=1e-12)
-
-
-def test_kmeans_assigns_everyone_to_the_nearest_mean():
-    x = torch.rand(40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    labels = kmeans(x, 4, torch.Generator().manual_seed(0))
-    means = torch.stack([x[labels == k].mean(0) for k in range(4)])
-    assert torch.equal(torch.cdist(x, means).argmin(1), labels)

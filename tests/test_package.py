@@ -119,7 +119,7 @@ def test_files_and_functions_are_small(folder):
 def test_a_wheel_is_built_and_works_in_an_empty_folder(tmp_path):
     sources = tmp_path / "sources"
     shutil.copytree(ROOT / "det_core", sources / "det_core", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "requirements.txt", "requirements-bench.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     wheel = [*pip, "wheel", str(sources), "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
@@ -127,7 +127,9 @@ def test_a_wheel_is_built_and_works_in_an_empty_folder(tmp_path):
     (built,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(built).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"det_core"}
-    entries = next(name for name in names if name.endswith("entry_points.txt"))
+    assert "det_core/bench/report.html.j2" in names
+    entries, about = (next(name for name in names if name.endswith(end)) for end in ("entry_points.txt", "METADATA"))
+    assert re.search(r"Requires-Dist: scikit-learn.*extra == .bench", zipfile.ZipFile(built).read(about).decode())
     assert "det-motion = det_core.cli.main:main" in zipfile.ZipFile(built).read(entries).decode()
     installed = tmp_path / "installed"
     subprocess.run([*pip, "install", "--no-deps", "-q", "--target", installed, built], check=True, capture_output=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..files import atomic_write
-from .charts import scatter, strip
+from .charts import as_svg, scatter, spots_of, strip
 from .layout import Case
 from .tables import COSTS, METRICS, Interval, bootstrap, case_means, levels, mean_over_cases, measured, paired_gain
 from .units import BASE, Group
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 NOTES = (
     "EF edit fidelity, TC temporal consistency, MF motion fidelity, leakage: share of the way from the model without "
@@ -22,20 +25,6 @@ NOTES = (
     "Means are over cases, each case counting once. Intervals are 95% bootstrap intervals over cases; of fewer than "
     "about five cases they are too narrow to be trusted.",
 )
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff }
-body { max-width: 1180px; margin: 2em auto; padding: 0 1.5em }
-h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #d8dee4 }
-table { border-collapse: collapse; margin: 0.7em 0 }
-th, td { padding: 0.3em 0.8em; border-bottom: 1px solid #e5e9ed; text-align: right; white-space: nowrap }
-th { background: #f6f8fa } td { font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0 } td:first-child { background: #fff }
-.none { color: #8b949e } .note { color: #57606a; max-width: 80ch } .wide { overflow-x: auto }
-svg { max-width: 700px; width: 100%; min-width: 540px } svg text { font-size: 12px; fill: #1f2328 }
-.frame { fill: none; stroke: #8b949e } .grid { stroke: #eaeef2 }
-img { max-width: 100%; min-width: 720px; border: 1px solid #d8dee4 }
-dt { font-weight: 600 } dd { margin: 0 0 0.4em 1.5em; overflow-wrap: anywhere }
-"""
 NOT_MEASURED = "not measured"
 
 
@@ -51,17 +40,6 @@ class Table:
         rule = ["---", *["---:"] * (len(self.headings) - 1)]
         lines = ["| " + " | ".join(cells) + " |" for cells in (self.headings, rule, *self.rows)]
         return f"## {self.title}\n\n" + "\n".join(lines) + "\n"
-
-    def html(self) -> str:
-        def cells(tag: str, row: Sequence[str]) -> str:
-            return "".join(
-                f'<{tag} class="none">{escape(c)}</{tag}>' if c == NOT_MEASURED else f"<{tag}>{escape(c)}</{tag}>"
-                for c in row
-            )
-
-        body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
-        head = f"<tr>{cells('th', self.headings)}</tr>"
-        return f'<h2>{escape(self.title)}</h2><div class="wide"><table>{head}{body}</table></div>'
 
 
 def number(value: float | None) -> str:
@@ -134,32 +112,30 @@ def write_report(
     with atomic_write(markdown) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
 
-    body = [f"<h1>{escape(title)}</h1><p>{counts}.</p>", *(f'<p class="note">{escape(note)}</p>' for note in NOTES)]
-    body += [table.html() for table in shown]
-    picture = scatter(results, methods)
-    if picture:
-        body.append(f'<h2>Edit fidelity against motion fidelity</h2><div class="wide">{picture}</div>')
-        body.append('<p class="note">Small dots are cases, large ones means. Up and to the right is better.</p>')
+    spots = spots_of(results, methods)
     strips = [(case, strip(case, _first_units(case, groups), out)) for case in cases]
-    if any(uri for _, uri in strips):
-        body.append("<h2>Cases: first prompt, first seed, tracks drawn</h2>")
-    for case, uri in strips:
-        if uri:
-            body.append(f"<h3>{escape(case.name)} ({case.difficulty})</h3>")
-            body.append(f'<div class="wide"><img loading="lazy" alt="{escape(case.name)}" src="{uri}"></div>')
-    if problems:
-        items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-        body.append(f"<h2>Left out and unfinished</h2><ul>{items}</ul>")
-    pairs = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in settings.items())
-    body.append(f"<h2>Settings</h2><dl>{pairs}</dl>")
+    page = {
+        "title": title,
+        "counts": counts,
+        "notes": NOTES,
+        "tables": shown,
+        "not_measured": NOT_MEASURED,
+        "scatter": as_svg(scatter(spots)) if spots else None,
+        "strips": [(case, uri) for case, uri in strips if uri],
+        "problems": problems,
+        "settings": settings,
+    }
     html = out / "report.html"
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
     with atomic_write(html) as temporary:
-        temporary.write_text(
-            f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>", encoding="utf-8"
-        )
+        temporary.write_text(_template().render(page), encoding="utf-8")
     return html, markdown
+
+
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
 
 
 def _unfinished(failed: Sequence[dict]) -> list[str]:

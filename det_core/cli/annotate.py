@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..bench import check_installed
 from ..bench.annotate import annotate
 
 HELP = "make benchmark cases of your own clips"
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises: ValueError if there are no clips or no captions.
     """
+    check_installed()
     cases, bad = annotate(
         args.clips, args.captions, args.out, masks=args.masks, tracker=args.tracker, device=args.device
     )

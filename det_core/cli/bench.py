@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import __version__
+from ..bench import check_installed
 from ..bench.methods import NAMES, Methods, MethodSettings
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises: ValueError, one line, for arguments or folders that cannot be used.
     """
+    check_installed()
     methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",") if name.strip()))
     methods = list(NAMES) if methods == ["all"] else methods
     unknown = [name for name in methods if name not in NAMES]

@@ -1,7 +1,7 @@
 """Image and text features from local Hugging Face folders: CLIP, and ViT / DINO / DINOv2.
 
-Nothing is ever downloaded. Pictures are prepared as the folder's own preprocessor_config.json says, with Pillow, so
-that numbers do not depend on which image backend transformers picks.
+Nothing is ever downloaded. Pictures are prepared as the folder's own preprocessor_config.json says, always with Pillow:
+numbers must not depend on which image backend transformers would pick.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 VISION_TYPES = ("vit", "dinov2", "dinov2_with_registers")
 BATCH = 16  # pictures per forward pass
@@ -35,66 +35,24 @@ def as_pictures(frames: torch.Tensor) -> np.ndarray:
 
 
 class Preparation:
-    """What preprocessor_config.json asks for: resize, centre crop, scale to [0, 1], normalise."""
+    """What the folder's preprocessor_config.json asks for, by transformers' own image processor on Pillow."""
 
-    def __init__(self, config: dict) -> None:
-        self.size = config.get("size", 224) if config.get("do_resize", True) else None
-        self.crop = config.get("crop_size", 224) if config.get("do_center_crop", False) else None
-        self.resample = Image.Resampling(config.get("resample", Image.Resampling.BICUBIC))
-        self.rescale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-        normalise = config.get("do_normalize", True)
-        self.mean = torch.tensor(config.get("image_mean", [0.5] * 3) if normalise else [0.0] * 3)
-        self.std = torch.tensor(config.get("image_std", [0.5] * 3) if normalise else [1.0] * 3)
-        self.shortest_edge_by_default = self.crop is not None  # what a plain number means in configs of old files
+    def __init__(self, folder: Path) -> None:
+        import transformers
 
-    def _target(self, height: int, width: int) -> tuple[int, int]:
-        size = self.size
-        if isinstance(size, int):
-            size = {"shortest_edge": size} if self.shortest_edge_by_default else {"height": size, "width": size}
-        if "shortest_edge" in size:
-            edge, short = size["shortest_edge"], min(height, width)
-            return (edge, int(edge * width / short)) if height <= width else (int(edge * height / short), edge)
-        return size["height"], size["width"]
-
-    def _place(self, pictures: np.ndarray) -> torch.Tensor:
-        """Resize and crop uint8 pictures (T, H, W, 3) into floats (T, 3, H', W') in [0, 255]."""
-        if self.size is not None:
-            height, width = self._target(*pictures.shape[1:3])
-            pictures = np.stack(
-                [np.asarray(Image.fromarray(p).resize((width, height), self.resample)) for p in pictures]
-            )
-        placed = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-        if self.crop is None:
-            return placed
-        crop = self.crop if isinstance(self.crop, dict) else {"height": self.crop, "width": self.crop}
-        below, beside = (
-            crop["height"] - placed.shape[2],
-            crop["width"] - placed.shape[3],
-        )
-        placed = F.pad(
-            placed,
-            (
-                max(beside, 0) // 2,
-                -(-max(beside, 0) // 2),
-                max(below, 0) // 2,
-                -(-max(below, 0) // 2),
-            ),
-        )
-        top, left = (
-            (placed.shape[2] - crop["height"]) // 2,
-            (placed.shape[3] - crop["width"]) // 2,
-        )
-        return placed[:, :, top : top + crop["height"], left : left + crop["width"]]
+        on_pillow = {"backend": "pil"} if int(transformers.__version__.split(".")[0]) >= 5 else {"use_fast": False}
+        found = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True, **on_pillow)
+        self.processor = partial(found, input_data_format="channels_last", return_tensors="pt")
 
     def pixels(self, pictures: np.ndarray) -> torch.Tensor:
         """(T, H, W, 3) uint8 -> (T, 3, H', W') as the network wants them."""
-        scaled = self._place(pictures) * self.rescale
-        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        return self.processor(list(pictures))["pixel_values"]
 
     def mask(self, masks: torch.Tensor) -> torch.Tensor:
         """(T, H, W) bool -> (T, H', W') in [0, 1], through the same resize and crop as the pictures."""
         pictures = masks.cpu().to(torch.uint8).mul(255).numpy()[..., None].repeat(3, axis=-1)
-        return (self._place(pictures)[:, 0] / 255).clamp(0, 1)
+        placed = self.processor(list(pictures), do_normalize=False, do_rescale=True, rescale_factor=1 / 255)
+        return placed["pixel_values"][:, 0].clamp(0, 1)
 
 
 class _Extractor:
@@ -124,10 +82,9 @@ class _Extractor:
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         self.check(folder)
         folder = Path(folder)
-        preparation = folder / "preprocessor_config.json"
         self.folder, self.device = folder, torch.device(device)
-        self.preparation = Preparation(json.loads(preparation.read_text(encoding="utf-8")))
         try:
+            self.preparation = Preparation(folder)
             self.model = self._load().to(self.device).eval()
         except OSError as error:
             raise ValueError(

@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def main() -> None:
     if not options.data.is_dir():
         sys.exit(f"no clips at {options.data}: give their folder with --data")
     torch.set_num_threads(1)
-    _one_opencv_thread()
+    cv2.setNumThreads(1)
     results = {"machine": _machine(), "trackers": {}, "foreground": {}}
     for name in ("static", *_usable()):
         for clip in CLIPS:
@@ -160,28 +161,16 @@ def _usable() -> list[str]:
     return names
 
 
-def _one_opencv_thread() -> None:
-    try:
-        import cv2
-    except ImportError:
-        return
-    cv2.setNumThreads(1)
-
-
 def _machine() -> dict:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     cpu = next(
         (line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")), platform.machine()
     )
-    try:
-        from cv2 import __version__ as opencv
-    except ImportError:
-        opencv = None
     return {
         "cpu": cpu,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "opencv": opencv,
+        "opencv": cv2.__version__,
         "commit": commit.stdout.strip(),
         "date": time.strftime("%Y-%m-%d"),
         "command": "python tests/benchmarks/bench_trackers.py",

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from study_plots import scatter
 from study_rows import BASE, PAPER, REFERENCES, TITLES, Plan, Row
 
+from det_core.bench.charts import Spot, scatter
 from det_core.files import write_json
 
 SCORES = ("motion_fidelity", "edit_fidelity", "temporal_consistency", "leakage")
@@ -126,6 +126,14 @@ def gain(row: dict, reference: str, score: str) -> str:
     return f"{found['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
+def spot(name: str, row: dict) -> Spot:
+    """A row in the plot; its intervals are those of the paired gains on the model without adapter."""
+    axes = "motion_fidelity", "edit_fidelity"
+    gains = [row[f"gain on {BASE}"][axis] for axis in axes] if f"gain on {BASE}" in row else []
+    reach = [tuple(abs(edge - gain["mean"]) for edge in gain["interval"]) for gain in gains]
+    return Spot(name, tuple(row[axis] for axis in axes), reach=tuple(reach) or ((0.0, 0.0), (0.0, 0.0)))
+
+
 def write_report(results: list[dict], plan: Plan, out: Path) -> str:
     """Write report.json and a plot a table into `out`; returns the tables as Markdown."""
     result = summary(results, plan)
@@ -134,7 +142,8 @@ def write_report(results: list[dict], plan: Plan, out: Path) -> str:
     for group, found in result["groups"].items():
         motions = ", ".join(found["motions"])
         parts.append(f"## {TITLES[group]}\n\nMotions: {motions}.\n\n{table(found['rows'], found['references'])}")
-        scatter(found["rows"], TITLES[group]).save(out / f"{group}.png", optimize=True)
+        spots = [spot(name, row) for name, row in found["rows"].items()]
+        scatter(spots, TITLES[group]).savefig(out / f"{group}.png", dpi=120)
     if result["not finished"]:
         parts.append("Not finished: " + ", ".join(result["not finished"]))
     return "\n\n".join(parts)

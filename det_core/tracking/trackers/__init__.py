@@ -19,8 +19,7 @@ def resolve_tracker(
     weights: str | os.PathLike | None = None,
     checkout: str | os.PathLike | None = None,
 ) -> str:
-    """The tracker that `name` stands for here: `auto` is cotracker if its code and weights are found, else dis if
-    OpenCV imports, else lk.
+    """The tracker that `name` stands for here: `auto` is cotracker if its code and weights are found, else dis.
 
     Args: weights, checkout: where CoTracker3's weights file and code are, if not in the usual places.
     Raises: ValueError if the name is unknown, or that tracker cannot be used here (says what it lacks).
@@ -33,11 +32,9 @@ def resolve_tracker(
     if name == "auto":
         if (weights or checkout) and not has_cotracker:
             logger.warning("%s", missing(weights, checkout))
-        return "cotracker" if has_cotracker else "dis" if _opencv_imports() else "lk"
+        return "cotracker" if has_cotracker else "dis"
     if name == "cotracker" and not has_cotracker:
         raise ValueError(missing(weights, checkout))
-    if name == "dis" and not _opencv_imports():
-        raise ValueError("the tracker dis needs OpenCV: install opencv-python-headless, or choose the tracker lk")
     return name
 
 
@@ -60,7 +57,7 @@ def track(
         queries:     (N, 2) (x, y) in [0, 1], see `det_core.tracking.tracks`.
         tracker:     "auto", "cotracker", "dis" or "lk", see `resolve_tracker`; which one worked is logged and named in
                      the result.
-        device:      where cotracker and lk work; dis works on the CPU.
+        device:      where cotracker works; the others work on the CPU.
         query_frame: the frame the queries are positions in, or (N,) whole numbers, a frame for each.
         weights, checkout: CoTracker3's weights file and code, if not in the usual places.
     Returns: Tracks of N points over T frames, on the CPU.
@@ -78,10 +75,8 @@ def track(
     else:
         from .lk import track_lk
 
-        logger.info(
-            "tracking %d points with lk (torch only; dis is better: install opencv-python-headless)", len(queries)
-        )
-        points, visible = track_lk(frames, queries, asked, device)
+        logger.info("tracking %d points with lk (OpenCV's Lucas-Kanade, no weights; dis is better)", len(queries))
+        points, visible = track_lk(frames, queries, asked)
     return Tracks(points, visible, chosen, asked)
 
 
@@ -126,11 +121,3 @@ def _checked(
     if outside := [frame for frame in asked.flatten().tolist() if not 0 <= frame < len(frames)]:
         raise ValueError(f"query frame {outside[0]} is not in the video: it has frames 0 to {len(frames) - 1}")
     return as_uint8(frames).cpu(), queries.detach().float().cpu(), asked.expand(len(queries))
-
-
-def _opencv_imports() -> bool:
-    try:
-        import cv2  # noqa: F401
-    except ImportError:
-        return False
-    return True

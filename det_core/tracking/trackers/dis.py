@@ -5,6 +5,7 @@ DIS: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", arXiv 1603.
 
 import math
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,8 +44,6 @@ def track_dis(
 def is_cut(here: np.ndarray, there: np.ndarray, forward: torch.Tensor, backward: torch.Tensor) -> bool:
     """Whether one grey picture does not go on from the other: a quarter of it or more can neither be followed nor looks
     as before. A point alone cannot tell: a meadow before a cut is like the meadow after it."""
-    import cv2
-
     height, width = here.shape
     ys, xs = (torch.arange(CUT_GRID_PX // 2, side, CUT_GRID_PX) for side in (height, width))
     spots = torch.cartesian_prod(ys, xs)
@@ -61,8 +60,6 @@ class FlowEngine:
     """`engine(grey_a, grey_b)` -> flow (2, H, W) float32 px: a point p of `a` is at p + flow(p) in `b`."""
 
     def __init__(self) -> None:
-        import cv2
-
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> torch.Tensor:
@@ -71,8 +68,6 @@ class FlowEngine:
 
 def grey_pictures(frames: torch.Tensor, size: tuple[int, int]) -> list[np.ndarray]:
     """Frames (T, H, W, 3) uint8 as grey (height, width) uint8 pictures of another size."""
-    import cv2
-
     height, width = size
     shrink = height < frames.shape[1]
     pictures = []
