@@ -3,7 +3,7 @@
     python tests/benchmarks/noise_parts.py --out runs/noise     # continues where it was stopped, prints the table
 
 As Wan 2.2 gives one part of a sampling to one model and the rest to another, so here adapters that learned on times
-above or below a border act there, alone or together. Motions, seeds and scores are those of `untuned.py`.
+above or below a border act there, alone or together. Motions, seeds and scores are those of the study's `--untuned`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -20,17 +21,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from study_methods import BF16  # noqa: E402
+from study import scores  # noqa: E402
+from study_cases import PATHS, untuned_case  # noqa: E402
+from study_methods import Motion, Trained, config_of  # noqa: E402
 from study_report import interval  # noqa: E402
-from untuned import Unit  # noqa: E402
-from untuned_motions import PATHS  # noqa: E402
+from study_rows import Plan  # noqa: E402
 
 from det_core.adapter.attach import tapped  # noqa: E402
 from det_core.adapter.motion_adapter import MotionAdapter  # noqa: E402
+from det_core.models.compute.precision import Compute  # noqa: E402
 from det_core.models.embedded.base_model import EmbeddedModel  # noqa: E402
 from det_core.models.families import call_grid  # noqa: E402
 from det_core.models.overriding import overridden  # noqa: E402
-from det_core.training.loop import TrainConfig, train_motion_adapter  # noqa: E402
+from det_core.training.loop import train_motion_adapter  # noqa: E402
 
 SCORES = ("motion_fidelity", "edit_fidelity", "leakage")
 BORDERS = (0.5, 0.8)  # half of the embedded model's steps lie above 0.5, a fifth above 0.8
@@ -65,17 +68,18 @@ def acting(model: torch.nn.Module, spec, parts: list[tuple[MotionAdapter, tuple[
         yield
 
 
-def scored(unit: Unit, steps: int) -> dict[str, list[dict]]:
+def scored(motion: Motion) -> dict[str, list[dict]]:
     """The videos' scores by method."""
-    denoiser, learned = unit.denoiser, {}
+    denoiser, tracks, learned = motion.denoiser, motion.source.tracks, {}
     for span in {span for parts in METHODS.values() for span, _ in parts}:
-        settings = {"seed": unit.index, "bf16": BF16, "steps": steps, "noise_span": span}
-        config = TrainConfig.for_spec(unit.spec, **settings)
-        learned[span] = train_motion_adapter(denoiser, unit.latents, unit.cond, unit.source.tracks, config).adapter
-    rows = {}
+        config = config_of(motion, noise_span=span)
+        learned[span] = train_motion_adapter(denoiser, motion.latents, motion.cond, tracks, config).adapter
+    rows, jobs = {}, [(prompt, seed) for prompt in motion.case.prompts for seed in Plan.untuned().seeds]
     for name, parts in METHODS.items():
         adapters = [(learned[span], where) for span, where in parts]
-        rows[name] = unit.scored(acting(denoiser.transformer, unit.spec, adapters))["videos"]
+        applied = Trained(apply=partial(acting, denoiser.transformer, motion.spec))
+        videos = motion.videos(applied, adapters, jobs)
+        rows[name] = [scores(video, prompt, motion) for video, (prompt, _) in zip(videos, jobs, strict=True)]
     return rows
 
 
@@ -103,11 +107,11 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    model, units = EmbeddedModel(), {}
-    for motion in PATHS:
+    model, units = EmbeddedModel(Compute.on("cpu")), {}
+    for index, motion in enumerate(PATHS):
         file = args.out / f"{motion}.json"
         if not file.exists():
-            file.write_text(json.dumps(scored(Unit(model, motion, 0), args.steps)))
+            file.write_text(json.dumps(scored(Motion(model, untuned_case(index), steps=args.steps))))
         units[motion] = json.loads(file.read_text())
         print(table(units), flush=True)
 
