@@ -126,4 +126,6 @@ class VideoRuler:
 
 def ruler_for(model: BaseModel, clip: Path | None = None, dino: Path | None = None) -> Ruler:
     """The ruler that fits a base model."""
-    return SpriteRuler() if model.name == "embedded" else VideoRuler(str(model.denoiser.device), clip, dino)
+    if model.denoiser.spec.family.of_sprites:
+        return SpriteRuler()
+    return VideoRuler(str(model.denoiser.device), clip, dino)

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from .media.card import card
 from .media.masks import read_mask
 from .media.video import VideoFile, choose_frames
-from .models.base_model import EMBEDDED
 from .models.embedded.base_model import sprite_tracks
 from .models.embedded.carried import carried_clip
 from .models.embedded.reader import read_clip
@@ -105,7 +104,7 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
     else:
         if files.tracker != SPRITE:
             resolve_tracker(files.tracker)
-        elif spec.name != EMBEDDED:
+        elif not spec.family.of_sprites:
             raise ValueError("--tracker sprite reads clips of the embedded model's kind: use auto with this model")
         # Trackers rely on small steps: they see every frame from the first chosen one to the last.
         passed = clip.read(range(chosen[0], chosen[-1] + 1))
@@ -127,7 +126,7 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
 
 def _carried(files: SourceFiles, spec: DiTSpec, seed: int) -> Source:
     """The embedded model's source that moves as the subject of a real video does."""
-    if spec.name != EMBEDDED:
+    if not spec.family.of_sprites:
         raise ValueError("--carry redraws a video for the embedded model; this model takes the video as it is")
     if files.tracks is not None or files.frames is not None or files.size is not None:
         raise ValueError("--carry draws 9 frames of 64x64 pixels of its own: leave out --tracks, --frames and --size")
@@ -193,7 +192,7 @@ def _tracked(
     seed: int,
 ) -> Tracks:
     """Tracks at every `step`th of `frames`; `pixels` are those at the model's size."""
-    if spec.name == EMBEDDED and files.tracker in ("auto", SPRITE):
+    if spec.family.of_sprites and files.tracker in ("auto", SPRITE):
         reading = read_clip(pixels)
         if reading.is_corpus_clip:
             if files.mask is not None:

@@ -17,7 +17,7 @@ from ..baselines.lora_losses import DrawnForLoRA, Predicted, dreambooth, motion_
 from ..files import write_json
 from ..lora.file import load_lora, save_lora
 from ..lora.lora import LoRA
-from ..models.base_model import EMBEDDED, BaseModel
+from ..models.base_model import BaseModel
 from ..source import Source
 from ..training.loop import TrainConfig, fingerprint, fit
 from ..training.saved import Saving, earlier_state
@@ -43,9 +43,6 @@ LORAS = {
     "sma": LoRAMethod(spectral, kinds="qkv"),
 }
 TRAINED = (*LORAS, "det", "fym")
-# The usual rank, and DreamBooth's learning rate in the paper; a model of a few million parameters needs larger steps.
-LORA = {"rank": 32, "lr": 1e-4}
-EMBEDDED_LORA = {"rank": 16, "lr": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Adapters:
     def __init__(self, model: BaseModel, folder: Path, changes: dict):
         """changes: to the base model's own training settings ("steps", "bf16"); for every training of a method."""
         self.model, self.folder, self.changes = model, folder, changes
-        self.lora = EMBEDDED_LORA if model.name == EMBEDDED else LORA
+        self.lora = model.denoiser.spec.family.plain_lora
         self._last: tuple[Path, Trained, dict[str, float]] | None = None
 
     def get(self, case: str, method: str, seed: int, source: Source, caption: str) -> tuple[Trained, dict[str, float]]:

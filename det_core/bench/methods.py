@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from ..models.base_model import EMBEDDED, BaseModel, load_base_model
+from ..models.base_model import BaseModel, load_base_model
 from ..models.compute.precision import Compute
 from ..models.generate import Sampling, generate, latent_shape
 from ..source import Source, SourceFiles, load_source
@@ -54,9 +54,9 @@ class Methods:
     def __init__(self, settings: MethodSettings, model: BaseModel | None = None):
         self.settings = settings
         self.model = load_base_model(settings.model, Compute.on(settings.device)) if model is None else model
-        embedded = self.model.name == EMBEDDED
+        self.of_sprites = self.model.denoiser.spec.family.of_sprites
         tools = (str(self.model.denoiser.device), settings.clip, settings.dino)
-        self.measures = SpriteMeasures() if embedded else VideoMeasures(*tools)
+        self.measures = SpriteMeasures() if self.of_sprites else VideoMeasures(*tools)
         changes = {} if settings.steps is None else {"steps": settings.steps}
         changes["bf16"] = self.model.denoiser.bf16
         self.adapters = Adapters(self.model, Path(settings.out) / "adapters", changes)
@@ -93,7 +93,7 @@ class Methods:
     def source(self, case: Case) -> Source:
         """The case's video as the model takes it; its own tracks are used unless a tracker was asked for."""
         if self._source is None or self._source[0] != case:
-            own = case.tracks if self.settings.tracker == "auto" and self.model.name != EMBEDDED else None
+            own = case.tracks if self.settings.tracker == "auto" and not self.of_sprites else None
             files = SourceFiles(case.video, case.mask, own, self.settings.tracker)
             denoiser = self.model.denoiser
             source = load_source(files, denoiser.spec, device=denoiser.device)

@@ -118,5 +118,5 @@ def load_adapter(path: Path, spec: DiTSpec) -> MotionAdapter:
 def warn_of_unused(args: argparse.Namespace, spec: DiTSpec) -> None:
     """Say what the embedded model does not need."""
     for name in ("clip", "dino"):
-        if getattr(args, name) is not None and spec.name == "embedded":
+        if getattr(args, name) is not None and spec.family.of_sprites:
             log.warning("--%s is not used: videos of the embedded model are read exactly, without a network", name)

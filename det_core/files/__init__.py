@@ -10,6 +10,7 @@ from .reading import (
     read_metadata,
     read_pickled,
     read_tensors,
+    shards,
 )
 from .writing import atomic_write, check_writable, remove_leftovers, write_json, write_tensors
 
@@ -28,6 +29,7 @@ __all__ = [
     "read_pickled",
     "read_tensors",
     "remove_leftovers",
+    "shards",
     "slug",
     "write_json",
     "write_tensors",

@@ -124,3 +124,17 @@ def _one_line(error: BaseException) -> str:
     """The first line of what an error says, at most 200 characters."""
     said = str(error).strip().splitlines() or [type(error).__name__]
     return said[0][:200]
+
+
+def shards(folder: Path) -> list[Path]:
+    """The .safetensors files of a model's folder, by its index or alone. Raises ValueError naming those missing."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{folder} is incomplete: {', '.join(missing)} missing; download the folder again")
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} holds no .safetensors weights")
+    return files[:1]

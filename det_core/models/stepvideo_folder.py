@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from sentencepiece import SentencePieceProcessor
 from torch import nn
 
+from ..files import shards
 from .compute.offload import offload_blocks, offload_layers
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 from .families import DiTSpec, spec_for
 from .stepvideo import hunyuan_clip, step_llm, transformer, vae
-from .stepvideo.files import TextFiles, require, shards
+from .stepvideo.files import TextFiles, require
 from .stepvideo.prompt import LLM_TOKENS, NEGATIVE_PROMPT, POSITIVE_SUFFIX, clip_tokens, llm_tokens
 
 VAE_FILE = Path("vae") / "vae_v2.safetensors"

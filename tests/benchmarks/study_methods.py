@@ -19,7 +19,7 @@ from det_core.baselines.full import FullFineTuning
 from det_core.baselines.local_attention import local_attention_adapter
 from det_core.baselines.lora_losses import DrawnForLoRA
 from det_core.baselines.motion_inversion import MotionInversion
-from det_core.bench.adapters import EMBEDDED_LORA, LORAS
+from det_core.bench.adapters import LORAS
 from det_core.fym.classify import classify_heads
 from det_core.fym.sparse import Example, RandomFrames, sparse_latents, still_examples
 from det_core.fym.train import LoRAConfig, group_lora, train_lora
@@ -166,9 +166,9 @@ def motion_inversion(motion: Motion) -> MotionInversion:
 
 def rival(motion: Motion, method: str) -> Trained:
     """A LoRA method of the benchmark, trained as long as the study's own and at the benchmark's learning rate."""
-    form, transformer = LORAS[method], motion.denoiser.transformer
-    config = config_of(motion, lr=EMBEDDED_LORA["lr"])
-    module = LoRA(transformer, form.rank or EMBEDDED_LORA["rank"], motion.generator, kinds=form.kinds)
+    form, transformer, usual = LORAS[method], motion.denoiser.transformer, motion.spec.family.plain_lora
+    config = config_of(motion, lr=usual["lr"])
+    module = LoRA(transformer, form.rank or usual["rank"], motion.generator, kinds=form.kinds)
     draw = DrawnForLoRA(motion.denoiser, motion.latents, motion.cond, config, form.loss)
     fit(motion.denoiser, module, draw, config, learns_from="", shape=motion.latents.shape)
     return Trained(count(module), lambda _how: module.requires_grad_(False).attached_to(transformer))

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from ..compute.precision import Compute
 from .codec import PatchCodec
 from .corpus import FRAMES, Scene, random_clip
 from .model import TinyModel, build_scheduler, build_transformer
@@ -226,7 +227,7 @@ def parsed_config(config_class, prog: str, summary: str) -> tuple[argparse.Names
     """The command line of a training: where and how it runs, and a config with an option for every field."""
     parser = argparse.ArgumentParser(prog=prog, description=summary)
     parser.add_argument("--out", type=Path, required=True, help="folder for state.pt, weights.safetensors and log.txt")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(Compute.on().device))
     parser.add_argument("--save-every", type=int, default=200, help="steps between saved states")
     for field in fields(config_class):
         parser.add_argument(

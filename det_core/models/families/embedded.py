@@ -22,6 +22,8 @@ class Embedded(CogVideoX):
     diffusers_marks = native_marks = ()  # it is never loaded from a checkpoint of a base model
     # Its attention is two matrix products, with the whole map between them, in heads of 64 channels.
     costs = half_costs = Costs(9.8, 5.3, 1.0, 9.9, 0, -0.9, map_block=0.77 / 64, map_inside=1.37 / 64)
+    of_sprites = True
+    plain_lora = {"rank": 16, "lr": 2e-2}  # a model of a few million parameters needs larger steps
     text_tokens = 8
     lora_settings = {"spatial": {**LORA, "steps": 100}, "temporal": {**LORA, "steps": 400}}
 

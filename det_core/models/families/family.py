@@ -50,6 +50,8 @@ class Family:
     costs: Costs  # of training in 32 bits
     half_costs: Costs  # and in 16, where models compute their norms and some rotary embeddings in float32 all the same
     text_tokens: int = 0  # that usually run through the blocks with the video's
+    of_sprites: bool = False  # its videos are single coloured shapes, which can be read from the pixels
+    plain_lora: Mapping[str, Any] = {"rank": 32, "lr": 1e-4}  # of the benchmark: a usual rank, the paper's rate
     in_place: bool = False  # its native blocks add to the token stream in place
     lora_settings: Mapping[
         str, Mapping[str, Any]

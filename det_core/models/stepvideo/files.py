@@ -6,9 +6,10 @@ hunyuan_clip/clip_text_encoder/ and hunyuan_clip/tokenizer/.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from ...files import shards
 
 PIPELINE = "StepVideoPipeline"
 LLM_TOKENIZER = "step1_chat_tokenizer.model"
@@ -46,17 +47,3 @@ def require(folder: Path, *paths: Path) -> None:
             f"{folder} is no whole Step-Video-T2V: {', '.join(missing)} missing; download it again "
             "(stepfun-ai/stepvideo-t2v)"
         )
-
-
-def shards(folder: Path) -> list[Path]:
-    """The .safetensors files of a model's folder, by its index or alone. Raises ValueError naming those missing."""
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise ValueError(f"{folder} is incomplete: {', '.join(missing)} missing; download the folder again")
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no .safetensors weights")
-    return files[:1]

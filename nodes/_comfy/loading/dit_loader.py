@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 from safetensors import SafetensorError
 
+from ....det_core.files import shards
 from ....det_core.models.families import native_weights
 from ....det_core.models.families.cogvideox import COGVIDEOX
 from ....det_core.models.families.stepvideo import STEP_VIDEO
@@ -94,7 +95,7 @@ def read_dit(path: Path) -> tuple[dict[str, torch.Tensor], dict, dict | None]:
         state_dict, metadata = _read(path)
         return _without_prefix(state_dict), {}, metadata
     state_dict: dict[str, torch.Tensor] = {}
-    for shard in _shards(path):
+    for shard in shards(path):
         state_dict.update(_read(shard)[0])
     config = _json(path / "config.json")
     scheduler = _json(path.parent / "scheduler" / "scheduler_config.json")
@@ -111,19 +112,6 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict | None]:
         size = file.stat().st_size if file.is_file() else 0
         what = "is empty" if not size else f"({size:,} bytes) cannot be read: {str(error).splitlines()[0]}"
         raise ValueError(f"{file.name} {what}; copy or download it again") from None
-
-
-def _shards(folder: Path) -> list[Path]:
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        names = sorted(set(_json(index)["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise ValueError(f"{folder} is incomplete: {', '.join(missing)} missing; download the folder again")
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} holds no .safetensors weights")
-    return files[:1]
 
 
 def _json(path: Path) -> dict:

@@ -14,8 +14,9 @@ import torch
 from comfy.text_encoders.hydit import HyditBertModel, HyditBertTokenizer
 from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 
+from ....det_core.files import shards
 from ....det_core.models.stepvideo import hunyuan_clip
-from ....det_core.models.stepvideo.files import TextFiles, shards
+from ....det_core.models.stepvideo.files import TextFiles
 from ....det_core.models.stepvideo.prompt import clip_tokens, llm_tokens
 from ....det_core.models.stepvideo.step_llm import StepLLM, published_sizes
 
