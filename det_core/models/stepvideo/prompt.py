@@ -8,7 +8,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# The reference's pipeline puts the first behind every prompt, without a space, and takes the second as negative prompt.
+# The reference's pipeline puts the first behind every prompt, without a space, and takes the second as negative prompt:
+# "ultra high definition, HDR, steady picture, fluent movement, ..." and "dark, low resolution, bad hands, blurred, ..."
 POSITIVE_SUFFIX = (
     "超高清、HDR 视频、环境光、杜比全景声、画面稳定、流畅动作、逼真的细节、专业级构图、超现实主义、自然、生动、超细节、"
     "清晰。"
