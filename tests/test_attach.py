@@ -192,6 +192,7 @@ def test_model_comes_back_whole_after_an_error_and_with_its_own_override(model, 
     assert leftovers(model) == []
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_compiled_model_sees_the_adapter_come_and_go():
     model = build("wan")

@@ -190,6 +190,7 @@ def test_an_unfinished_training_is_not_replaced_without_a_word(field, tmp_path, 
     assert "unfinished training" in caplog.text and "at step 1" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_real_video_is_carried_over_to_the_embedded_model(tmp_path):
     frames, mask = disc_clip(frames=8)
     write_video(tmp_path / "real.mp4", frames, 24)

@@ -221,6 +221,7 @@ def test_resuming_other_settings_is_refused(capsys, clip, finished):
     assert "seed 0 -> 5" in line
 
 
+@pytest.mark.slow
 def test_a_real_clip_runs_end_to_end(shared_data, tmp_path):
     case = shared_data / "mtbench" / "dance-twirl"
     arguments = [

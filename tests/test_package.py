@@ -41,6 +41,7 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_det_core_is_comfy_free():
     outcome = run(IMPORT_ALL)
     assert outcome.returncode == 0, outcome.stderr
@@ -82,6 +83,7 @@ def test_importing_it_costs_nothing():
     assert outcome.returncode == 0, outcome.stderr
 
 
+@pytest.mark.slow
 def test_the_page_for_researchers_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/develop/python.md").read_text(), re.DOTALL)
     (tmp_path / "source.mp4").write_bytes(DEMO_SOURCE.read_bytes())

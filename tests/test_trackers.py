@@ -170,7 +170,11 @@ def test_auto_takes_dis_and_lk_is_still_a_name(caplog):
 
 
 @pytest.mark.parametrize(
-    ("clip", "delta", "jaccard", "occlusion"), [("dance-twirl", 0.65, 0.44, 0.84), ("dog-agility", 0.55, 0.33, 0.77)]
+    ("clip", "delta", "jaccard", "occlusion"),
+    [
+        pytest.param("dance-twirl", 0.65, 0.44, 0.84, marks=pytest.mark.slow),
+        ("dog-agility", 0.55, 0.33, 0.77),
+    ],
 )
 def test_dis_on_real_clips(shared_data, clip, delta, jaccard, occlusion):
     """Against CoTracker3's tracks, queried at frame 1, where those are exact."""

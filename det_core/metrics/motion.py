@@ -9,6 +9,7 @@ import torch
 
 from ..tracking.tracks import Tracks
 from .curves import frechet_distance, moved, shared_halves, step_agreement
+from .partners import ALPHA, best, over_steps, pairs
 from .reference_code import reference_halves
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,8 @@ logger = logging.getLogger(__name__)
 __all__ = ["MINIMUM_COVERAGE", "VARIANTS", "MotionScore", "frechet_distance", "motion_fidelity"]
 
 VARIANTS = ("strict", "hybrid", "reference_code")
-ALPHA = 0.5  # weight of the shape half
 MINIMUM_COVERAGE = 0.5  # of the source's steps must be seen in the generated video, or its motion is not measured
 SHARED_SHARE = 0.5  # best match: two tracks must be seen together for this share of the track that looks for a partner
-PAIRS_AT_ONCE = 20_000  # bounds the memory of all-pairs comparisons
 
 
 @dataclass(frozen=True)
@@ -180,11 +179,6 @@ def _over_moments(values: torch.Tensor, counted: torch.Tensor) -> float:
     return ((values * counted).sum(0) / number)[number > 0].mean().item()
 
 
-def _over_steps(values: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Mean over the counted steps (..., T-1) of each track; NaN where there is none."""
-    return (values * counted).sum(-1) / counted.sum(-1)
-
-
 def _coverage(source: Tracks, generated: Tracks) -> float | None:
     if len(source) != len(generated):
         return None
@@ -196,8 +190,8 @@ def _strict_by_index(source: Tracks, generated: Tracks) -> MotionScore:
     found = step_agreement(source.points.double(), generated.points.double(), source.visible, generated.visible)
     shape = _over_moments(found.shape, found.counted)
     direction = _over_moments(found.direction, found.directed)
-    per_track = ALPHA * _over_steps(found.shape, found.counted)
-    per_track = per_track + (1 - ALPHA) * _over_steps(found.direction, found.directed)
+    per_track = ALPHA * over_steps(found.shape, found.counted)
+    per_track = per_track + (1 - ALPHA) * over_steps(found.direction, found.directed)
     return MotionScore(
         score=ALPHA * shape + (1 - ALPHA) * direction,
         shape=shape,
@@ -234,17 +228,17 @@ def _shared_by_index(source: Tracks, generated: Tracks) -> MotionScore:
 
 
 def _by_best_match(source: Tracks, generated: Tracks, strict: bool) -> MotionScore:
-    shape, direction = _pairs(source, generated, strict=False)  # (M, N)
+    shape, direction = pairs(source, generated, strict=False)  # (M, N)
     visible, visible_generated = source.visible.double(), generated.visible.double()
     together = visible_generated @ visible.T  # frames that both are visible in
     known = ~shape.isnan()
-    for_generated = _best(shape, direction, known & (together >= SHARED_SHARE * visible_generated.sum(1)[:, None]))
+    for_generated = best(shape, direction, known & (together >= SHARED_SHARE * visible_generated.sum(1)[:, None]))
     if strict:
-        shape, direction = (half.mT for half in _pairs(source, generated, strict=True))
-        for_source = _best(shape, direction, ~shape.isnan())
+        shape, direction = (half.mT for half in pairs(source, generated, strict=True))
+        for_source = best(shape, direction, ~shape.isnan())
     else:
         allowed = known & (together >= SHARED_SHARE * visible.sum(1)[None])
-        for_source = _best(shape.mT, direction.mT, allowed.mT)
+        for_source = best(shape.mT, direction.mT, allowed.mT)
     if not for_source.found.any() or not (strict or for_generated.found.any()):
         raise _nothing_shared()
     partner = Tracks(generated.points[for_source.partner], generated.visible[for_source.partner])
@@ -259,44 +253,6 @@ def _by_best_match(source: Tracks, generated: Tracks, strict: bool) -> MotionSco
         compared=for_generated.found.double().mean().item(),
         coverage=_coverage(source, partner),
     )
-
-
-def _pairs(source: Tracks, generated: Tracks, strict: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shape and direction halves of every generated with every source track, both (M, N)."""
-    chunk = max(1, PAIRS_AT_ONCE // len(source))
-    blocks = []
-    for start in range(0, len(generated), chunk):
-        some = slice(start, start + chunk)
-        points = generated.points.double()[some, None].expand(-1, len(source), -1, -1)
-        seen = generated.visible[some, None].expand(-1, len(source), -1)
-        if strict:
-            found = step_agreement(source.points.double(), points, source.visible, seen)
-            directed = found.directed.expand_as(found.direction)
-            blocks.append((_over_steps(found.shape, found.counted), _over_steps(found.direction, directed)))
-        else:
-            blocks.append(shared_halves(source.points.double()[None], points, source.visible & seen))
-    return tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best partner of each of K tracks and the halves with it (K,), NaN where none is `found`."""
-
-    partner: torch.Tensor
-    found: torch.Tensor
-    shape: torch.Tensor
-    direction: torch.Tensor
-
-    def mean(self, half: torch.Tensor) -> float:
-        return half.nanmean().item() if self.found.any() else 0.0
-
-
-def _best(shape: torch.Tensor, direction: torch.Tensor, allowed: torch.Tensor) -> _Best:
-    """Among partners (K, partners) that are `allowed`, those with the highest score."""
-    score = torch.where(allowed, ALPHA * shape + (1 - ALPHA) * direction, -torch.inf)
-    partner, found = score.argmax(1), allowed.any(1)
-    halves = (torch.where(found, half.gather(1, partner[:, None])[:, 0], torch.nan) for half in (shape, direction))
-    return _Best(partner, found, *halves)
 
 
 def _by_reference_code(source: Tracks, generated: Tracks, generator: torch.Generator | None) -> MotionScore:
