@@ -23,8 +23,8 @@ class DeTApplyMotionAdapter(io.ComfyNode):
             category="DeT",
             description=(
                 "Make a MODEL move as the adapter's source video did. The MODEL that comes in is not changed; "
-                "adapters can be "
-                "stacked and combined with LoRAs."
+                "adapters can be stacked and combined with LoRAs. Where a model makes sound, too, it follows the new "
+                "motion; LTX-2 keeps it to the bit with v2a_cross_attn off in the model's options."
             ),
             search_aliases=["motion transfer", "motion lora", "det apply", "motion adapter"],
             inputs=[

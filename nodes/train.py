@@ -37,7 +37,8 @@ class DeTTrainMotionAdapter(io.ComfyNode):
             category="DeT",
             description=(
                 "Learn the motion of one source video (DeT, arXiv 2503.17350). The MODEL is not changed. Cancel keeps "
-                "the last completed step, and what is trained already is loaded, not trained again."
+                "the last completed step, and what is trained already is loaded, not trained again. Models that make "
+                "sound are trained without it and sampled with it."
             ),
             search_aliases=["train motion lora", "motion transfer training", "det train", "motion customization"],
             inputs=[

@@ -27,7 +27,10 @@ class DrawnFromViews:
         config: TrainConfig,
         full_size: tuple[int, int] | None = None,
     ):
-        """See `train_motion_adapter`. Raises: ValueError if the model cannot be shown parts of a clip."""
+        """See `train_motion_adapter`. Raises: ValueError if the model cannot be shown parts of a clip, or several."""
+        family = denoiser.spec.family
+        if family.one_at_a_time and config.batch > 1:
+            raise ValueError(f"{family.title} takes one video at a time: train with a batch of 1, not {config.batch}")
         self.denoiser, self.config, self.cond = denoiser, config, cond
         self.views = training_views(
             denoiser.spec,

@@ -52,6 +52,7 @@ class Family:
     text_tokens: int = 0  # that usually run through the blocks with the video's
     of_sprites: bool = False  # its videos are single coloured shapes, which can be read from the pixels
     plain_lora: Mapping[str, Any] = {"rank": 32, "lr": 1e-4}  # of the benchmark: a usual rank, the paper's rate
+    one_at_a_time: bool = False  # it takes one video at a time, as one sequence of tokens
     in_place: bool = False  # its native blocks add to the token stream in place
     lora_settings: Mapping[
         str, Mapping[str, Any]

@@ -40,6 +40,8 @@ def video_tokens(model, spec: DiTSpec, x: torch.Tensor, call: Mapping[str, Any],
         raise ValueError(
             f"a motion adapter needs video latents (batch, channels, frames, height, width); got {tuple(shape)}"
         )
+    if spec.family.one_at_a_time and shape[0] > 1:
+        raise ValueError(f"{spec.family.title} makes one video at a time, not {shape[0]}: set the batch to 1")
     if options.get("ar_state") is not None:
         raise ValueError(
             "this sampler makes the video block by block, and a motion adapter would see one block at a time: sample "

@@ -86,7 +86,9 @@ def video_latents(latent: dict, channels: int, spec: DiTSpec) -> torch.Tensor:
     """LATENT of one source video, (1, C, T, H, W), fit for the model. Raises ValueError naming both sides."""
     samples = latent["samples"]
     if samples.is_nested:  # video, then sound: adapters train on the video alone
-        samples = samples.unbind()[0]
+        samples = next((stream for stream in samples.unbind() if stream.ndim == 5), None)
+        if samples is None:
+            raise ValueError("the latents hold sound and no video: connect the encoded video, alone or with its sound")
     if samples.ndim != 5:
         raise ValueError(
             f"the latents are pictures of shape {tuple(samples.shape)}, not a video: encode the frames with the "
@@ -106,6 +108,7 @@ def video_latents(latent: dict, channels: int, spec: DiTSpec) -> torch.Tensor:
             f"latents of {tuple(samples.shape[2:])} do not divide into {spec.name}'s patches {spec.patch}: crop the "
             f"video to multiples of {spec.spatial_compression * spec.patch[1]} pixels and {spec.patch[0]} latent frames"
         )
+    spec.frames.check(spec.frames.frames(samples.shape[2]))
     return samples
 
 

@@ -112,8 +112,8 @@ def base_inputs():
             optional=True,
             tooltip=(
                 "For Wan 2.2, whose two experts share the sampling: which one this is. auto: as the file's name says "
-                "(high_noise, low_noise), otherwise all. high: sigma above 0.8, where motion and layout are decided. "
-                "low: sigma below 0.92."
+                "(high_noise, low_noise), otherwise all. high: sigma above 0.8, where motion and layout are decided: "
+                "train this one first, it may be enough (on the embedded model it is). low: sigma below 0.92."
             ),
         ),
         io.Combo.Input(
