@@ -13,6 +13,9 @@ from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
 from .metrics.motion import motion_fidelity
 from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
+from .models.embedded.world.parts import camera_places, limb_ends, moving, object_paths, swinging
+from .models.embedded.world.reader import WorldReading, read_world
+from .models.embedded.world.scene import world_of
 from .tracking.trackers import resolve_tracker, track_again
 from .tracking.tracks import Tracks
 
@@ -93,6 +96,48 @@ class SpriteRuler:
         return replace(found, edit_fidelity=edit, temporal_consistency=consistency(reading))
 
 
+class WorldRuler:
+    """For embedded model 2: what moves in the source is compared part by part, the objects as a camera at rest would
+    see them, their limbs, and the camera; motion fidelity is the mean over the parts that move in the source."""
+
+    description = "world reader (paths of objects, limbs and camera; shares of frames with the prompted looks)"
+
+    def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measurement:
+        reading, wanted, world = read_world(frames), read_world(source.pixels), world_of(prompt)
+        parts = self.parts(wanted, reading)
+        if not parts:
+            return Measurement(reasons={"motion_fidelity": "nothing in the source moves that the world's reader knows"})
+        scores = list(parts.values())
+        edit = world and sum(reading.agreement(world)[key] for key in ("colour", "shape", "background")) / 3
+        return Measurement(
+            sum(one.motion_fidelity or 0.0 for one in scores) / len(scores),
+            sum(one.coverage or 0.0 for one in scores) / len(scores),
+            edit,
+            float(reading.ground.right.float().mean()),
+        )
+
+    def parts(self, source: WorldReading, video: WorldReading) -> dict[str, Measurement]:
+        """Motion fidelity of each part that moves in the source; 0 for a part that the video has not."""
+        found = {}
+        for part in sorted(moving(source)):
+            if part == "camera":
+                found[part] = followed(camera_places(source), camera_places(video))
+            elif part == "objects":
+                paths = object_paths(video)
+                several = max(len(source.objects), len(video.objects)) > 1
+                matching = "best" if several else "index"
+                found[part] = Measurement(0.0, 0.0)
+                if paths is not None:
+                    found[part] = followed(object_paths(source), paths, matching)
+            else:
+                figure = next(one for one in source.objects if swinging(one))
+                limbs, alike = swinging(figure), [one for one in video.objects if one.kind == figure.kind]
+                found[part] = Measurement(0.0, 0.0)
+                if alike:
+                    found[part] = followed(limb_ends(figure, limbs), limb_ends(alike[0], limbs))
+        return found
+
+
 class VideoRuler:
     """For real videos: one tracker on both sides, from the same points; CLIP and DINO where they are given."""
 
@@ -126,6 +171,9 @@ class VideoRuler:
 
 def ruler_for(model: BaseModel, clip: Path | None = None, dino: Path | None = None) -> Ruler:
     """The ruler that fits a base model."""
-    if model.denoiser.spec.family.of_sprites:
+    family = model.denoiser.spec.family
+    if family.of_world:
+        return WorldRuler()
+    if family.of_sprites:
         return SpriteRuler()
     return VideoRuler(str(model.denoiser.device), clip, dino)

@@ -17,6 +17,7 @@ from .media.video import VideoFile, choose_frames
 from .models.embedded.base_model import sprite_tracks
 from .models.embedded.carried import carried_clip
 from .models.embedded.reader import read_clip
+from .models.embedded.world.parts import read_tracks
 from .models.families import DiTSpec
 from .tracking.draw import draw_tracks
 from .tracking.foreground import foreground_mask
@@ -192,6 +193,10 @@ def _tracked(
     seed: int,
 ) -> Tracks:
     """Tracks at every `step`th of `frames`; `pixels` are those at the model's size."""
+    if spec.family.of_world and files.tracker in ("auto", SPRITE):
+        found = read_tracks(pixels, QUERY_POINTS, torch.Generator().manual_seed(seed))
+        if found is not None:
+            return found
     if spec.family.of_sprites and files.tracker in ("auto", SPRITE):
         reading = read_clip(pixels)
         if reading.is_corpus_clip:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ..measure import SpriteRuler, VideoRuler, followed
+from ..measure import SpriteRuler, VideoRuler, WorldRuler, followed
 from ..metrics import edit_fidelity, motion_fidelity
 from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
 from ..models.embedded.base_model import read_clip, scene_of, sprite_path
+from ..models.embedded.world.parts import object_paths
+from ..models.embedded.world.reader import read_world
+from ..models.embedded.world.scene import world_of
 from ..source import Source
 from ..tracking.tracks import Tracks
 
@@ -27,6 +30,26 @@ class SpriteMeasures:
             None if wanted is None else _share_of_source(reading, read_clip(source.pixels), wanted)
         )
         return scores, sprite_path(reading) if reading.seen.any() else None, None
+
+
+class WorldMeasures:
+    """For embedded model 2. Similarity to the source: the share of frames that show a colour or the background of the
+    source where the prompt wants another."""
+
+    def measure(self, frames: torch.Tensor, prompt: str, source: Source) -> Measured:
+        """Scores of frames (T, 64, 64, 3) in [0, 1], and the paths of the objects."""
+        scores = WorldRuler().measure(frames, prompt, source).scores()
+        wanted, reading, shown = world_of(prompt), read_world(frames), read_world(source.pixels)
+        scores["source_similarity"] = None
+        if wanted is not None:
+            named = {thing.colour for thing in wanted.things}
+            kept = {one.colour for one in shown.objects} - named
+            shares = [float(one.seen.float().mean()) for one in reading.objects if one.colour in kept] or [0.0]
+            if (shown.ground.colour, shown.ground.pattern) != (wanted.background, wanted.pattern):
+                same = (shown.ground.colour, shown.ground.pattern) == (reading.ground.colour, reading.ground.pattern)
+                shares = [max(shares), float(same)]
+            scores["source_similarity"] = sum(shares) / len(shares)
+        return scores, object_paths(reading), None
 
 
 def _share_of_source(reading, source, wanted) -> float | None:

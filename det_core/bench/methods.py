@@ -28,7 +28,7 @@ from ..source import Source, SourceFiles, load_source
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
 from .guided import GUIDED, guided_video
 from .layout import Case
-from .measures import SpriteMeasures, VideoMeasures
+from .measures import SpriteMeasures, VideoMeasures, WorldMeasures
 from .units import BASE, Outcome, Unit
 
 NAMES = (BASE, "frozen", *GUIDED, *TRAINED)
@@ -56,7 +56,8 @@ class Methods:
         self.model = load_base_model(settings.model, Compute.on(settings.device)) if model is None else model
         self.of_sprites = self.model.denoiser.spec.family.of_sprites
         tools = (str(self.model.denoiser.device), settings.clip, settings.dino)
-        self.measures = SpriteMeasures() if self.of_sprites else VideoMeasures(*tools)
+        exact = WorldMeasures if self.model.denoiser.spec.family.of_world else SpriteMeasures
+        self.measures = exact() if self.of_sprites else VideoMeasures(*tools)
         changes = {} if settings.steps is None else {"steps": settings.steps}
         changes["bf16"] = self.model.denoiser.bf16
         self.adapters = Adapters(self.model, Path(settings.out) / "adapters", changes)

@@ -10,6 +10,7 @@ from PIL import Image
 from ..files import atomic_write
 from ..media.video import SMALLEST_SIDE_PX, write_video
 from ..models.embedded.corpus import FAMILIES, UNSEEN_FAMILIES, Scene, make_clip
+from ..models.embedded.reader import read_clip
 from ..tracking.tracks import Tracks
 
 PROMPTS = 3  # per case
@@ -36,25 +37,24 @@ def write_sprite_cases(folder: Path, count: int, seed: int = 0) -> None:
         chosen = [others[i] for i in torch.randperm(len(others), generator=generator)[:PROMPTS]]
         place = folder / f"{index:03d}-{family}"
         write_video(place / f"{place.name}.mp4", clip.frames, FPS)
-        _write_text(place / "prompts.txt", scene.caption)
-        _write_text(place / "eval_prompts.txt", "\n".join(s.caption for s in chosen))
-        _write_mask(place / "masks" / "00000.png", clip.frames)
+        write_text(place / "prompts.txt", scene.caption)
+        write_text(place / "eval_prompts.txt", "\n".join(s.caption for s in chosen))
+        write_mask(place / "masks" / "00000.png", read_clip(clip.frames).first_mask)
         size = clip.frames.shape[1]
         Tracks((clip.path / size)[None], torch.ones(1, len(clip.path), dtype=torch.bool), "sprite").save(
             place / "trajectories.safetensors"
         )
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """One text file of a case."""
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _write_mask(path: Path, frames: torch.Tensor) -> None:
-    """The sprite of the first frame, as the reader of the embedded model's clips finds it, at the video file's size."""
-    from ..models.embedded.reader import read_clip
-
-    factor = -(-SMALLEST_SIDE_PX // frames.shape[1])
-    mask = read_clip(frames).first_mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+def write_mask(path: Path, mask: torch.Tensor) -> None:
+    """A mask (H, W) bool as a picture of the video file's size."""
+    factor = -(-SMALLEST_SIDE_PX // mask.shape[0])
+    mask = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     with atomic_write(path) as temporary:
         Image.fromarray((mask.numpy() * 255).astype("uint8")).save(temporary)

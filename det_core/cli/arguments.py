@@ -156,7 +156,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=EMBEDDED,
-        help="embedded (default) or a local folder: CogVideoX, HunyuanVideo, Wan, LTX of diffusers, or Step-Video-T2V",
+        help="embedded (default), embedded-world or a local folder: CogVideoX, HunyuanVideo, Wan, LTX of diffusers, or "
+        "Step-Video-T2V",
     )
     add_device_argument(parser)
     parser.add_argument("--frames", type=count, help="frames of the video; default: the model's own")

@@ -13,22 +13,29 @@ from ..bench import check_installed
 from ..bench.methods import NAMES, Methods, MethodSettings
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
+from ..bench.world_cases import write_world_cases
+from ..models.base_model import EMBEDDED, EMBEDDED_WORLD
 from ..models.compute.precision import Compute
 from .arguments import add_device_argument, add_feature_arguments, count
 
 HELP = "run methods over a benchmark and write a report"
-SPRITES = "embedded"  # --data: cases of the embedded model's own kind
+OWN_KIND = {EMBEDDED: write_sprite_cases, EMBEDDED_WORLD: write_world_cases}  # --data: cases drawn for a model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `bench`; run it with `run`."""
     parser.add_argument(
         "--data",
-        default=SPRITES,
-        help="benchmark folder; embedded (default) makes --cases clips of the embedded model's kind",
+        default=EMBEDDED,
+        help="benchmark folder; embedded (default) or embedded-world makes --cases clips of that model's kind, "
+        "embedded-world in the four categories of MotionBench",
     )
-    parser.add_argument("--cases", type=count, default=6, help="how many, with --data embedded (default 6)")
-    parser.add_argument("--model", default="embedded", help="embedded (default) or a local diffusers folder")
+    parser.add_argument(
+        "--cases", type=count, default=6, help="how many, with --data embedded or embedded-world (default 6)"
+    )
+    parser.add_argument(
+        "--model", default="embedded", help="embedded (default), embedded-world or a local diffusers folder"
+    )
     parser.add_argument(
         "--methods",
         default="none,frozen,lora,det",
@@ -60,17 +67,17 @@ def run(args: argparse.Namespace) -> None:
             f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}, or all"
         )
     data, out, extra = Path(args.data), args.out.resolve(), {}
-    if args.data == SPRITES:
+    if args.data in OWN_KIND:
         data = out / "data"
         if not data.is_dir():
             unfinished = out / ".data"  # takes its name once all cases are there
             shutil.rmtree(unfinished, ignore_errors=True)
-            write_sprite_cases(unfinished, args.cases)
+            OWN_KIND[args.data](unfinished, args.cases)
             unfinished.rename(data)
         extra = {"cases": args.cases}
     text = {name: str(value.resolve()) for name, value in (("clip", args.clip), ("dino", args.dino)) if value}
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text}
-    model = args.model if args.model == SPRITES else str(Path(args.model).resolve())
+    model = args.model if args.model in OWN_KIND else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
     gpus = 1 if args.ray and Compute.on(args.device).device.type == "cuda" else 0
     config = {"model": args.model, **extra, **settings, "version": __version__}

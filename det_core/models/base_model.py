@@ -13,6 +13,7 @@ from .families import DiTSpec, spec_for
 from .families.stepvideo import STEP_VIDEO
 
 EMBEDDED = "embedded"
+EMBEDDED_WORLD = "embedded-world"  # knows several objects, limbs, a camera, and takes a first frame
 
 
 class BaseModel(Protocol):
@@ -33,8 +34,8 @@ class BaseModel(Protocol):
 
 
 def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vram: bool = False) -> BaseModel:
-    """The embedded DiT for "embedded", otherwise a local diffusers folder of CogVideoX, HunyuanVideo, Wan or LTX, or
-    the published folder of Step-Video-T2V.
+    """The embedded DiTs for "embedded" and "embedded-world", otherwise a local diffusers folder of CogVideoX,
+    HunyuanVideo, Wan or LTX, or the published folder of Step-Video-T2V.
 
     compute: where and in which number format it is run; a device's name takes what is right for it.
     low_vram: keep a diffusers model's weights in RAM and bring them to the device block by block.
@@ -45,6 +46,10 @@ def load_base_model(model: str | Path, compute: Compute | str = "cpu", *, low_vr
         from .embedded.base_model import EmbeddedModel
 
         return EmbeddedModel(compute)
+    if str(model) == EMBEDDED_WORLD:
+        from .embedded.world.base_model import EmbeddedWorld
+
+        return EmbeddedWorld(compute)
     from .diffusers_folder import DiffusersFolder, folder_family
 
     kind = DiffusersFolder
@@ -62,6 +67,10 @@ def base_model_spec(model: str | Path) -> DiTSpec:
         from .embedded.model import build_transformer
 
         return spec_for(build_transformer())
+    if str(model) == EMBEDDED_WORLD:
+        from .embedded.world.model import build_world_transformer
+
+        return spec_for(build_world_transformer())
     from .diffusers_folder import folder_family, folder_spec
 
     if folder_family(Path(model))[0] is STEP_VIDEO:

@@ -80,7 +80,7 @@ def latent_shape(model: BaseModel, frames: int, height: int, width: int) -> torc
     """(1, C, T, H, W) of the latents of a video of this size."""
     spec = model.denoiser.spec
     cells = spec.frames.latent_frames(frames), height // spec.spatial_compression, width // spec.spatial_compression
-    return torch.Size((1, model.denoiser.transformer.config.in_channels, *cells))
+    return torch.Size((1, spec.family.latent_channels(model.denoiser.transformer), *cells))
 
 
 def _counted(on_step: Callable[[int, int], None], before: int, total: int, done: int, _steps: int) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .blocks import format_blocks, kept_blocks, parse_blocks
 from .cogvideox import COGVIDEOX
-from .embedded import EMBEDDED
+from .embedded import EMBEDDED, EMBEDDED_WORLD
 from .family import Family
 from .hunyuan_video import HUNYUAN_VIDEO
 from .ltx import LTX_VIDEO
@@ -37,9 +37,10 @@ __all__ = [
     "unwrapped",
 ]
 
-# The embedded DiT goes before CogVideoX and LTX-2 before LTX-Video, whose modules they have, too.
+# The embedded DiTs go before CogVideoX and LTX-2 before LTX-Video, whose modules they have, too.
 FAMILIES: dict[str, Family] = {
-    f.name: f for f in (EMBEDDED, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_2, LTX_VIDEO, MINIMAX_H3, STEP_VIDEO)
+    f.name: f
+    for f in (EMBEDDED, EMBEDDED_WORLD, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_2, LTX_VIDEO, MINIMAX_H3, STEP_VIDEO)
 }
 
 

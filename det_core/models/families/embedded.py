@@ -1,9 +1,10 @@
-"""The embedded DiT, which is a CogVideoX in small. Its training and sampling values were found by measurement on it."""
+"""The embedded DiTs, CogVideoX in small. Training and sampling values were found by measurement on the first."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
@@ -25,13 +26,14 @@ class Embedded(CogVideoX):
     of_sprites = True
     plain_lora = {"rank": 16, "lr": 2e-2}  # a model of a few million parameters needs larger steps
     text_tokens = 8
+    channels = 16  # that its transformer reads
     lora_settings = {"spatial": {**LORA, "steps": 100}, "temporal": {**LORA, "steps": 400}}
 
     def layout_of(self, model: nn.Module) -> Layout | None:
         layout = super().layout_of(model)
         config = model if layout == "native" else getattr(model, "config", None)
         # No CogVideoX has tokens of a single cell.
-        return layout if layout and (config.patch_size, config.in_channels) == (1, 16) else None
+        return layout if layout and (config.patch_size, config.in_channels) == (1, self.channels) else None
 
     def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
         spec = super().bind(model, layout)
@@ -52,4 +54,27 @@ class Embedded(CogVideoX):
         return replace(spec, frames=FrameMap((), (1,)), defaults=defaults)
 
 
+class EmbeddedWorld(Embedded):
+    """Embedded model 2: beside the noisy latents it reads the first frame's, which a condition may give as
+    `first_frame` (B, 24, 1, h, w); without it they are zeros."""
+
+    name = "embedded-world"
+    title = "the embedded DiT of the world"
+    channels = 48
+    of_world = True
+
+    def latent_channels(self, transformer: nn.Module) -> int:
+        return transformer.config.out_channels
+
+    def call(
+        self, transformer: nn.Module, x_t: torch.Tensor, t: torch.Tensor, cond: dict, guidance: float
+    ) -> torch.Tensor:
+        given = torch.zeros_like(x_t)
+        if "first_frame" in cond:
+            given[:, :, :1] = cond["first_frame"].to(x_t)
+        text = {name: value for name, value in cond.items() if name != "first_frame"}
+        return super().call(transformer, torch.cat([x_t, given], 1), t, text, guidance)
+
+
 EMBEDDED = Embedded()
+EMBEDDED_WORLD = EmbeddedWorld()

@@ -51,6 +51,7 @@ class Family:
     half_costs: Costs  # and in 16, where models compute their norms and some rotary embeddings in float32 all the same
     text_tokens: int = 0  # that usually run through the blocks with the video's
     of_sprites: bool = False  # its videos are single coloured shapes, which can be read from the pixels
+    of_world: bool = False  # they may show several, with limbs, and a camera that moves
     plain_lora: Mapping[str, Any] = {"rank": 32, "lr": 1e-4}  # of the benchmark: a usual rank, the paper's rate
     one_at_a_time: bool = False  # it takes one video at a time, as one sequence of tokens
     in_place: bool = False  # its native blocks add to the token stream in place
@@ -78,6 +79,10 @@ class Family:
         """The velocity that the diffusers transformer predicts for latents `x_t` at times `t` (B,), called as its
         pipeline calls it. guidance: for models that are told it."""
         return transformer(x_t, timestep=t, return_dict=False, **cond)[0]
+
+    def latent_channels(self, transformer: nn.Module) -> int:
+        """Channels of the latents that a diffusers transformer denoises."""
+        return transformer.config.in_channels
 
     def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
         """The forwards that put a diffusers transformer's tokens where `placing` says.

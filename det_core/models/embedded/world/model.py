@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from einops import rearrange
 
 from ..codec import PATCH, PatchCodec
@@ -57,9 +58,14 @@ def extended_codec(codec: PatchCodec, frames: torch.Tensor) -> PatchCodec:
     return PatchCodec(codec.mean, torch.cat([codec.basis, added.float()]), torch.cat([codec.scale, scale.float()]))
 
 
+def build_world_transformer() -> CogVideoXTransformer3DModel:
+    """The architecture with fresh random weights."""
+    return build_transformer(in_channels=2 * CHANNELS, out_channels=CHANNELS)
+
+
 def extended_model(tiny: TinyModel, frames: torch.Tensor, generator: torch.Generator) -> TinyModel:
     """Model 1 as the world's training finds it: same answers on its own prompts, as new channels begin at zero."""
-    transformer = build_transformer(in_channels=2 * CHANNELS, out_channels=CHANNELS)
+    transformer = build_world_transformer()
     state = transformer.state_dict()
     for name, value in tiny.transformer.state_dict().items():
         if state[name].shape == value.shape:
