@@ -11,10 +11,11 @@ from det_core.measure import WorldRuler
 from det_core.models.embedded.model import TinyModel
 from det_core.models.embedded.world.base_model import EmbeddedWorld
 from det_core.models.embedded.world.corpus import random_clips, render
-from det_core.models.embedded.world.model import extended_model
+from det_core.models.embedded.world.gate import measure, sample_worlds
+from det_core.models.embedded.world.model import WEIGHTS, extended_model
 from det_core.models.embedded.world.parts import camera_places, moving, object_paths, read_tracks, rested
 from det_core.models.embedded.world.reader import read_world
-from det_core.models.embedded.world.scene import Thing, World, world_of
+from det_core.models.embedded.world.scene import Thing, World, random_world, world_of
 from det_core.models.embedded.world.unseen import CATEGORIES, unseen_motion
 from det_core.models.generate import latent_shape
 from det_core.models.sample import sample
@@ -151,3 +152,12 @@ def test_cases_of_the_four_categories_are_written_and_read(tmp_path):
             assert prompt.held_out and len(prompt.things) == len(source.things)
             assert prompt.background != source.background
             assert not {t.colour for t in prompt.things} & {t.colour for t in source.things}
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_are_small_and_draw_what_they_are_told():
+    assert WEIGHTS.stat().st_size <= 13_000_000
+    generator = seeded(3)
+    worlds = [random_world(generator, 1, held_out=True) for _ in range(6)]
+    result = measure(list(sample_worlds(EmbeddedWorld(), worlds, seed=3)), worlds)
+    assert result["colour"] > 0.8 and result["background"] > 0.9 and result["shape"] > 0.5
