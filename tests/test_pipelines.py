@@ -86,6 +86,21 @@ def test_a_time_without_guidance_gives_what_the_prompt_alone_gives(model):
         assert torch.equal(at.velocity(noise_of(model)), at.with_prompt(noise_of(model)))
 
 
+def test_clean_latents_and_the_velocity_towards_them(model):
+    """By the definitions of v-prediction and of flow matching, and as training reads them."""
+    denoiser, cond, t = model.denoiser, model.encode_prompts([PROMPT]), torch.tensor(400.0)
+    x0, noise = noise_of(model), noise_of(model).flip(2)
+    x, at, (signal, level) = (
+        denoiser.add_noise(x0, noise, t[None]),
+        ModelAt(denoiser, t, cond, cfg=denoiser.guidance),
+        denoiser.level(t),
+    )
+    velocity = signal * noise - level * x0 if denoiser.spec.prediction == "v" else noise - x0
+    torch.testing.assert_close(at.velocity_towards(x, x0), velocity, rtol=0, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(at.clean(x), denoiser.predict_x0(x, t[None], cond), rtol=0, atol=1e-5)
+
+
 def test_its_spec_is_told_before_a_weight_is_read(model, monkeypatch):
     """So that all that a user asks for can be checked before gigabytes are loaded."""
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", None)

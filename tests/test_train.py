@@ -133,6 +133,14 @@ def test_every_checkpointing_gives_the_same_adapter(denoiser, job, policy):
     assert not any("forward" in m.__dict__ for m in denoiser.transformer.modules())
 
 
+@pytest.mark.parametrize("policy", ["none", "attention", "full"])
+def test_the_checkpointing_that_is_asked_for_is_taken(denoiser, job, policy, monkeypatch):
+    taken, own = [], denoiser.checkpointed
+    monkeypatch.setattr(denoiser, "checkpointed", lambda name: taken.append(name) or own(name))
+    train_motion_adapter(denoiser, *job, small(steps=1, checkpoint=policy))
+    assert taken == [policy]
+
+
 @pytest.fixture
 def lagging(monkeypatch):
     """Numbers are read a step late, as on a GPU."""

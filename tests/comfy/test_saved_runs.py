@@ -1,0 +1,70 @@
+"""What lies in models/det_adapters: what the loader offers of it, and that no training takes another's file."""
+
+from __future__ import annotations
+
+import pytest
+from small_models import CASES
+from test_every_class import node
+
+WAN = "Wan 2.1 T2V, Wan 2.2 A14B T2V"
+
+
+@pytest.fixture
+def folder(pack, tmp_path, monkeypatch):
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, paths.ADAPTERS, ([str(tmp_path)], {".safetensors"}))
+    return tmp_path
+
+
+def test_states_and_files_that_are_not_whole_are_not_offered(folder):
+    from det_pack.nodes._comfy.loading import paths
+
+    for name in (
+        "a.safetensors",
+        "sub/b.safetensors",
+        "a.state.safetensors",
+        ".a.1a2b3c4d.safetensors",
+        ".a.state.1a2b3c4d.safetensors",
+        ".a.safetensors.0a1b-2f-1a2b3c4d/a.safetensors",
+        "sub/.b.5e6f7a8b.safetensors",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert paths.adapter_names() == ["a.safetensors", "sub/b.safetensors"]
+
+
+def test_runs_of_one_name_have_files_of_their_own(folder):
+    """A motion adapter's run "a.spatial" and the spatial stage of a LoRA's run "a"; other clips, other settings."""
+    from det_pack.det_core.fym.train import LoRAConfig
+    from det_pack.det_core.training.config import TrainConfig
+    from det_pack.nodes._comfy.training.runs import saved_run
+
+    files = {
+        saved_run("a.spatial", "auto", TrainConfig(), "clip").file,
+        saved_run("a", "auto", LoRAConfig(), "clip", "spatial").file,
+        saved_run("a", "auto", LoRAConfig(), "clip", "temporal").file,
+        saved_run("a.spatial", "auto", TrainConfig(), "another clip").file,
+        saved_run("a.spatial", "auto", TrainConfig(lr=1.0), "clip").file,
+        saved_run("a.spatial", "auto", TrainConfig(steps=7), "clip").file,
+    }
+    assert len(files) == 6 and {file.parent for file in files} == {folder}
+
+
+def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog):
+    import torch
+    from det_pack.det_core.training.state import TrainState
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrainState, "save", full)
+    case = CASES[WAN]
+    with torch.inference_mode():
+        out = node("DeTTrainMotionAdapter", "train").execute(
+            case.model(), case.source(), case.conditioning(), 2, 1e-2, 0.0, 1, "run", False, True, 0,
+            mid_dim=8, kernel_size=3,
+        )  # fmt: skip
+    assert all(kernel.up.weight.abs().max() > 0 for kernel in out.args[0].blocks.values())
+    assert "step 2 is not kept" in caplog.text and list(folder.iterdir()) == []
