@@ -14,6 +14,7 @@ class DeTExtension(ComfyExtension):
         from .adapter_files import DeTLoadMotionAdapter, DeTMotionLibrary, DeTSaveMotionAdapter
         from .apply import DeTApplyMotionAdapter
         from .blocks import DeTShowBlocks
+        from .compare import DeTCompareVideos
         from .conditioning_files import DeTLoadConditioning, DeTSaveConditioning
         from .evaluate import DeTEvaluateMotion
         from .fit import DeTFitVideo
@@ -45,6 +46,7 @@ class DeTExtension(ComfyExtension):
             DeTShowBlocks,
             DeTGuideMotion,
             DeTEvaluateMotion,
+            DeTCompareVideos,
             FYMClassifyHeads,
             FYMTrainMotionLoRA,
             FYMSaveMotionLoRA,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from det_core.tracking.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve
+from det_core.tracking.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve, side_by_side
 from det_core.tracking.tracks import Tracks
 
 
@@ -116,3 +116,18 @@ def test_contact_sheet_takes_mixed_videos_and_long_labels():
     assert picture.getpixel((picture.size[0] - 1, picture.size[1] - 1)) == PAPER
     with pytest.raises(ValueError, match="one video or more"):
         contact_sheet([])
+
+
+def test_videos_stand_side_by_side_under_their_labels():
+    """All have the tallest one's height and their own shape; the shortest one ends it."""
+    red = torch.tensor([1.0, 0, 0]).expand(5, 300, 400, 3)
+    blue = torch.tensor([0, 0, 1.0]).expand(3, 64, 64, 3)
+    joined = side_by_side([("source", red), ("with", blue)])
+    assert joined.shape == (3, joined.shape[1], 400 + 4 + 300, 3) and joined.dtype == torch.uint8
+    top = joined.shape[1] - 300
+    assert top > 10 and (joined[:, top:, :400] == torch.tensor([255, 0, 0])).all()
+    assert (joined[:, top:, 404:] == torch.tensor([0, 0, 255])).all()
+    for left, right in ((0, 400), (404, 704)):
+        assert (joined[0, :top, left:right] == 255).any(), "a label"
+    with pytest.raises(ValueError, match="one video or more"):
+        side_by_side([])

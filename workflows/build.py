@@ -1,5 +1,5 @@
-"""Write every workflow, for the editor (workflows/*.json) and for queueing over HTTP (workflows/api/*.json), from the
-descriptions in workflows/source.
+"""Write every workflow, for the editor (workflows/*.json, as an app *.app.json) and for queueing over HTTP
+(workflows/api/*.json), and the blueprints (subgraphs/*.json), from the descriptions in workflows/source.
 
     python workflows/build.py
     .venv-comfyui/bin/python workflows/build.py --record     # after an edit of a node's inputs, outputs or texts
@@ -19,19 +19,27 @@ sys.path.insert(0, str(HERE))
 
 
 def files() -> dict[Path, str]:
-    """The text of every workflow file."""
-    from source.det import GRAPHS
-    from source.fym import FYM_GRAPHS
+    """The text of every workflow, app and blueprint."""
+    from source.blueprints import BLUEPRINTS
+    from source.editor import blueprint, ui
     from source.graph import Graph
-    from source.guidance import GUIDANCE_GRAPHS
+    from source.templates import APPS, TEMPLATES
 
     found = {}
-    for name, (title, describe) in {**GRAPHS, **GUIDANCE_GRAPHS, **FYM_GRAPHS}.items():
+    for name, (title, describe) in TEMPLATES.items():
         graph = Graph()
         describe(graph)
-        for path, content in ((HERE / f"{title}.json", graph.ui()), (HERE / "api" / f"{name}.json", graph.api())):
-            found[path] = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    return found
+        found[HERE / f"{title}.json"] = ui(graph, title)
+        found[HERE / "api" / f"{name}.json"] = graph.api()
+        if name in APPS:
+            title, inputs, outputs = APPS[name]
+            graph.app(inputs, outputs)
+            found[HERE / f"{title}.app.json"] = ui(graph, title)
+    for name, (given, describe, description) in BLUEPRINTS.items():
+        graph = Graph()
+        graph.subgraph(name, describe, **given)
+        found[HERE.parent / "subgraphs" / f"{name}.json"] = blueprint(graph, name, description)
+    return {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for path, content in found.items()}
 
 
 def main() -> None:

@@ -131,6 +131,32 @@ def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]], columns: int = 6, ce
     return sheet
 
 
+def side_by_side(videos: Sequence[tuple[str, torch.Tensor]]) -> torch.Tensor:
+    """Several videos in one, each under its label, for as long as the shortest lasts.
+
+    Args: videos: (label, frames (T, H, W, 3) uint8 or float in [0, 1]); all get the height of the tallest.
+    Returns: (T, H', W', 3) uint8; pictures whose short side is below 256 px are enlarged by a whole factor.
+    Raises: ValueError if there is no video.
+    """
+    if not videos:
+        raise ValueError("nothing to put side by side: give one video or more")
+    shown = [[_readable(frame) for frame in as_uint8(frames).cpu()] for _, frames in videos]
+    height, gap = max(frames[0].height for frames in shown), 4
+    widths = [round(frames[0].width * height / frames[0].height) for frames in shown]
+    font = _font(max(14, height // 20))
+    top = font.getbbox("Ag")[3] + 6
+    joined = []
+    for pictures in zip(*shown, strict=False):
+        sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), top + height), INK)
+        pen, left = ImageDraw.Draw(sheet), 0
+        for (label, _), picture, width in zip(videos, pictures, widths, strict=True):
+            pen.text((left + 6, 2), label, fill=PAPER, font=font)
+            sheet.paste(picture if picture.size == (width, height) else picture.resize((width, height)), (left, top))
+            left += width + gap
+        joined.append(np.array(sheet))
+    return torch.from_numpy(np.stack(joined))
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 

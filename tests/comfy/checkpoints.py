@@ -59,6 +59,26 @@ LTX = dict(
     caption_channels=TEXT_WIDTH,
 )
 
+# Files of the workflows that small random models of ComfyUI's own classes stand for: (case of `small_models`, folder).
+NATIVE = {
+    "ltx-2.3-22b-dev-fp8": ("LTX-2.3", "checkpoints"),
+    "ltx-2.5-22b-distilled-transformer-comfy-int8-convrot": ("LTX-2.5", "diffusion_models"),
+    "wan2.2_t2v_high_noise_14B_fp8_scaled": ("Wan 2.1 T2V, Wan 2.2 A14B T2V", "diffusion_models"),
+    "wan2.2_t2v_low_noise_14B_fp8_scaled": ("Wan 2.1 T2V, Wan 2.2 A14B T2V", "diffusion_models"),
+    "wan2.2_i2v_high_noise_14B_fp8_scaled": ("Wan 2.2 A14B I2V", "diffusion_models"),
+    "wan2.2_i2v_low_noise_14B_fp8_scaled": ("Wan 2.2 A14B I2V", "diffusion_models"),
+    "minimax_h3_fl2va_pruned_int8_convrot": ("MiniMax H3, pruned, with sound", "diffusion_models"),
+}
+
+LORAS = (
+    "ltx_2.3_22b_distilled_1.1_lora_dynamic_fro09_avg_rank_111_bf16",
+    "minimax_h3_fl2v_turbo_8step_v1.0_comfyui_bf16",
+    "wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise",
+    "wan2.2_t2v_lightx2v_4steps_lora_v1.1_low_noise",
+    "wan2.2_i2v_lightx2v_4steps_lora_v1_high_noise",
+    "wan2.2_i2v_lightx2v_4steps_lora_v1_low_noise",
+)
+
 LISTED_ONLY = (
     "text_encoders/t5xxl_fp16.safetensors",
     "text_encoders/clip_l.safetensors",
@@ -67,6 +87,13 @@ LISTED_ONLY = (
     "vae/cogvideox_vae.safetensors",
     "vae/hunyuan_video_vae_bf16.safetensors",
     "vae/wan_2.1_vae.safetensors",
+    "text_encoders/gemma_3_12B_it_fp4_mixed.safetensors",
+    "text_encoders/gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors",
+    "text_encoders/qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors",
+    "vae/ltx-2.5-video-vae-bf16.safetensors",
+    "vae/ltx-2.5-audio-vae-bf16.safetensors",
+    "vae/minimax_h3_video_vae_fp16.safetensors",
+    "vae/minimax_h3_audio_vae_fp32.safetensors",
 )
 
 CLASSES = {
@@ -131,9 +158,34 @@ def write_step_video(folder: Path) -> None:
     write_folder(folder)
 
 
+def write_native(models: Path) -> None:
+    """`NATIVE`, and for each LoRA of the workflows one that is a LoRA of that model. Needs ComfyUI's modules."""
+    from safetensors.torch import save_file
+    from small_models import CASES, build
+
+    for number, (name, (case, folder)) in enumerate(NATIVE.items()):
+        unet = {**CASES[case].unet} | ({"text_dim": TEXT_WIDTH} if "wan" in name else {})
+        prefix = "model.diffusion_model." if folder == "checkpoints" else ""
+        model = build(CASES[case].config, unet, seed=number).model.diffusion_model
+        state = {prefix + k: v.clone().contiguous() for k, v in model.state_dict().items()}
+        told = json.dumps({"transformer": {k: v for k, v in unet.items() if k != "image_model"}})
+        (models / folder).mkdir(parents=True, exist_ok=True)
+        save_file(state, models / folder / f"{name}.safetensors", metadata={"config": told})
+    (models / "loras").mkdir(parents=True, exist_ok=True)
+    for name in LORAS:
+        tap = "blocks.0.attn.out_proj" if "h3" in name else "blocks.0.self_attn.o"
+        tap = "transformer_blocks.0.attn1.to_out.0" if "ltx" in name else tap
+        width, inside = (128, 128) if "wan" in name else (32, 32)
+        generator = torch.Generator().manual_seed(len(name))
+        pair = {"lora_up": (width, 2), "lora_down": (2, inside)}
+        keys = {f"diffusion_model.{tap}.{k}.weight": 0.1 * torch.randn(v, generator=generator) for k, v in pair.items()}
+        save_file(keys, models / "loras" / f"{name}.safetensors")
+
+
 def write_checkpoints(base: Path) -> None:
     """What the workflows and tests load, under the names that the workflows use."""
     models = base / "models"
+    write_native(models)
     save_folder(transformer("cogvideox"), models / "diffusers" / "CogVideoX-5b")
     save_folder(transformer("cogvideox", use_rotary_positional_embeddings=False), models / "diffusers" / "CogVideoX-2b")
     save_native("cogvideox", transformer("cogvideox"), models / "diffusion_models" / "cogvideox_native.safetensors")

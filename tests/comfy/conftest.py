@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -69,7 +70,7 @@ def write_source_video(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(base_directory):
+def server(pack, base_directory):
     """A running server with the pack, shared by all tests of the session."""
     from checkpoints import write_checkpoints
     from comfy_server import ComfyServer
@@ -77,6 +78,7 @@ def server(base_directory):
     running = ComfyServer(COMFYUI, ROOT, base_directory)
     write_checkpoints(base_directory)
     write_source_video(base_directory / "input" / "source.mp4")
+    Image.new("RGB", (96, 80), (30, 160, 90)).save(base_directory / "input" / "picture.png")
     running.start()
     yield running
     running.stop()

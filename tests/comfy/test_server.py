@@ -10,7 +10,7 @@ import pytest
 import torch
 from comfy_server import ComfyServer, PromptError
 from conftest import COMFYUI, ROOT
-from graphs import APPLY, LOAD, SAVE, TRAIN, failed, listening, only, training, wait_for_step, workflow
+from graphs import APPLY, LOAD, SAVE, TRAIN, failed, listening, nodes, only, training, wait_for_step, workflow
 
 from det_core.media.video import read_video
 
@@ -192,7 +192,8 @@ def test_fifty_prompts_back_to_back(tmp_path):
             graph = training(5, train_seed=1000 + number, run_name="fifty")
             only(graph, SAVE)["overwrite"] = True
             only(graph, SAVE)["name"] = "fifty"
-            only(graph, "KSampler")["seed"] = number
+            for sampler in nodes(graph, "KSampler"):
+                sampler["inputs"]["seed"] = number
             own.run(graph)
             memory.append(own.rss_mb())
     finally:

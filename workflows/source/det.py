@@ -1,37 +1,39 @@
-"""The workflows themselves. Core nodes wherever they exist; the pack's own for what is new."""
+"""The workflows on the embedded model, which need no download. Core nodes wherever they exist; the pack's own for what
+is new."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from .graph import Graph
-from .large_models import cogvideox, hunyuan, stepvideo, wan
+from .graph import Graph, Out, Shown
 from .parts import (
     NEGATIVE,
     QUIET,
     SOURCE_CAPTION,
+    WIDE,
     apply,
+    compare,
     evaluate,
-    sampler,
+    sampled,
+    save_adapter,
     save_video,
     text,
     tiny,
     tiny_latent,
     tiny_source,
     train,
+    video_of,
+    with_and_without,
 )
 
 
 def embedded(g: Graph) -> None:
     g.column()
-    g.note("embedded")
-    g.column("Source")
+    g.note("embedded", 560)
     model, clip, vae = tiny(g)
+    g.column("Source")
     source = tiny_source(g, model, vae, clip)
-    g.column("Train")
+    g.column("Learn")
     prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
-    negative = text(g, clip, NEGATIVE, "Negative prompt")
-    adapter, losses = train(
+    adapter, _ = train(
         g,
         model,
         source.latents,
@@ -41,32 +43,20 @@ def embedded(g: Graph) -> None:
         gradient_checkpointing=False,
         vae=vae,
         preview_prompt=prompt,
-        preview_negative=negative,
     )
-    g.add("DeTSaveMotionAdapter", None, adapter=adapter, name="embedded demo", overwrite=True, caption=SOURCE_CAPTION)
-    g.add("LossGraphNode", None, loss=losses, filename_prefix="det/loss")
     g.column("Replay")
+    negative = text(g, clip, NEGATIVE, "Negative prompt")
     moved = apply(g, model, adapter)
-    with_adapter = g.add(
-        "VAEDecode",
-        None,
-        samples=sampler(g, moved, prompt, negative, source.empty, "KSampler with the adapter"),
-        vae=vae,
-    )[0]
-    without = g.add(
-        "VAEDecode", None, samples=sampler(g, model, prompt, negative, source.empty, "KSampler without"), vae=vae
-    )[0]
-    g.column()
-    save_video(g, with_adapter, 8.0, "det/embedded with adapter", "With the adapter")
-    evaluate(g, source.tracks, with_adapter, "Motion with the adapter")
-    g.column()
-    save_video(g, without, 8.0, "det/embedded without", "Without the adapter")
-    evaluate(g, source.tracks, without, "Motion without")
+    result, without = with_and_without(g, (model, moved), (prompt, negative), source.empty, vae)
+    save_adapter(g, adapter, "embedded demo", SOURCE_CAPTION, overwrite=True)
+    g.column("Result", WIDE)
+    compare(g, source.frames, result, without, 8.0, "det/embedded compared")
+    evaluate(g, source.tracks, result)
 
 
 def reuse(g: Graph) -> None:
     g.column()
-    g.note("reuse")
+    g.note("reuse", 330)
     g.column("Load")
     model, clip, vae = tiny(g)
     adapter = g.add("DeTLoadMotionAdapter", None, name="embedded demo.safetensors")[0]
@@ -74,75 +64,92 @@ def reuse(g: Graph) -> None:
     g.column("Sample")
     prompt = text(g, clip, "a yellow square on a purple checkered background", "Prompt")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
-    samples = sampler(g, moved, prompt, negative, tiny_latent(g))
-    g.column()
-    save_video(g, g.add("VAEDecode", None, samples=samples, vae=vae)[0], 8.0, "det/reuse")
+    result = sampled(g, moved, prompt, negative, tiny_latent(g), vae)
+    g.column("Result", WIDE)
+    save_video(g, video_of(g, result, 8.0)["video"], "det/reuse")
+
+
+def learnt(g: Graph, name: str, model: Out, clip: Out, vae: Out, run_name: str, **changes) -> tuple[Out, Out, Out]:
+    """(adapter, tracks, frames) of a drawn clip, learned inside a subgraph that shows its motion and its shape."""
+    drawn = {"motion": "loop", "shape": "circle", **changes}
+    shown = {key: Shown(key, drawn.pop(key)) for key in ("motion", "shape")}
+
+    def inside(s: Graph, model, clip, vae) -> dict[str, Out]:
+        source = tiny_source(s, model, vae, clip, **shown, **drawn)
+        s.column()
+        adapter, _ = train(s, model, source.latents, source.caption, source.tracks, run_name=run_name, **QUIET)
+        return {"adapter": adapter, "tracks": source.tracks, "frames": source.frames}
+
+    return tuple(g.subgraph(name, inside, model=model, clip=clip, vae=vae))
 
 
 def combine(g: Graph) -> None:
     g.column()
-    g.note("combine")
-    g.column("First motion: a loop")
+    g.note("combine", 330)
     model, clip, vae = tiny(g)
-    source = tiny_source(g, model, vae, clip)
-    first, _ = train(g, model, source.latents, source.caption, source.tracks, run_name="combine loop", **QUIET)
-    g.column("Second motion: an arc")
-    other = tiny_source(
-        g, model, vae, clip, motion="arc", colour="blue", shape="square", background="olive", clip_seed=3
-    )
-    second, _ = train(g, model, other.latents, other.caption, other.tracks, run_name="combine arc", **QUIET)
-    g.column("Both")
-    both = apply(g, apply(g, model, first, "First motion", strength=0.6), second, "Second motion", strength=0.6)
+    g.column("Two motions")
+    first, tracks, frames = learnt(g, "Learn a loop", model, clip, vae, "combine loop")
+    drawn = {"motion": "arc", "shape": "square", "colour": "blue", "background": "olive", "clip_seed": 3}
+    second, other, _ = learnt(g, "Learn an arc", model, clip, vae, "combine arc", **drawn)
+    moved = apply(g, model, first, "First motion", strength=0.6)
+    both = apply(g, moved, second, "Second motion", strength=0.6)
+    g.column("Both in one video")
     prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
-    samples = sampler(g, both, prompt, negative, source.empty)
-    frames = g.add("VAEDecode", None, samples=samples, vae=vae)[0]
+    result, without = with_and_without(g, (model, both), (prompt, negative), tiny_latent(g), vae)
+    g.column("Result", WIDE)
+    compare(g, frames, result, without, 8.0, "det/combined")
     g.column()
-    save_video(g, frames, 8.0, "det/combined")
-    evaluate(g, source.tracks, frames, "Against the first motion")
-    evaluate(g, other.tracks, frames, "Against the second motion")
+    evaluate(g, tracks, result, "Against the first motion")
+    evaluate(g, other, result, "Against the second motion")
 
 
-def compare(g: Graph) -> None:
+DROPS = (0.0, 0.35, 0.65)
+
+
+def drops(g: Graph) -> None:
     g.column()
-    g.note("compare")
-    g.column("Train")
+    g.note("compare", 260)
     model, clip, vae = tiny(g)
-    source = tiny_source(g, model, vae, clip)
-    adapter, _ = train(g, model, source.latents, source.caption, source.tracks, run_name="compare", **QUIET)
-    g.column("Prompt")
     prompt = text(g, clip, "a cyan triangle on a maroon gradient background", "Prompt")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
-    frames = []
-    for drop in (0.0, 0.35, 0.65):
-        g.column("Drop 0, 0.35, 0.65" if not frames else None)
-        moved = apply(g, model, adapter, f"Drop {drop:g}", drop_fraction=drop)
-        frames.append(g.add("VAEDecode", None, samples=sampler(g, moved, prompt, negative, source.empty), vae=vae)[0])
-        evaluate(g, source.tracks, frames[-1], f"Motion, drop {drop:g}")
-    g.column("Side by side")
-    row = frames[0]
-    for other in frames[1:]:
-        row = g.add(
-            "ImageStitch",
-            None,
-            image1=row,
-            image2=other,
-            direction="right",
-            match_image_size=True,
-            spacing_width=2,
-            spacing_color="white",
-        )[0]
-    save_video(g, row, 8.0, "det/drop fractions")
+    adapter, tracks, _ = learnt(g, "Learn a motion", model, clip, vae, "compare")
+    g.column("Drop 0, 0.35, 0.65 of the blocks")
+    moved = {f"drop {drop:g}": apply(g, model, adapter, f"Drop {drop:g}", drop_fraction=drop) for drop in DROPS}
+    g.column("Side by side", WIDE)
+
+    def inside(s: Graph, prompt, negative, latent, vae, **models) -> dict[str, Out]:
+        frames = {}
+        for name, each in models.items():
+            frames[name] = sampled(s, each, prompt, negative, latent, vae, seed=Shown("seed", 0))
+            s.column()
+        row, *others = frames.values()
+        for other in others:
+            how = {"direction": "right", "match_image_size": True, "spacing_width": 2, "spacing_color": "white"}
+            row = s.add("ImageStitch", None, image1=row, image2=other, **how)[0]
+        return {**frames, **video_of(s, row, 8.0)}
+
+    given = {"prompt": prompt, "negative": negative, "latent": tiny_latent(g), "vae": vae}
+    *frames, video = g.subgraph("Sample all three", inside, **given, **moved)
+    save_video(g, video, "det/drop fractions", "Drop 0, 0.35, 0.65")
+    g.column()
+    for name, images in zip(moved, frames, strict=True):
+        evaluate(g, tracks, images, f"Motion, {name}", height=320)
 
 
-# File name for scripts (workflows/api) -> (name in the template browser, graph)
-GRAPHS: dict[str, tuple[str, Callable[[Graph], None]]] = {
-    "transfer_embedded": ("DeT - transfer motion (embedded model)", embedded),
-    "transfer_cogvideox_5b": ("DeT - transfer motion (CogVideoX-5B)", cogvideox),
-    "transfer_hunyuan_video": ("DeT - transfer motion (HunyuanVideo)", hunyuan),
-    "transfer_step_video": ("DeT - transfer motion (Step-Video-T2V)", stepvideo),
-    "transfer_wan_2_1": ("DeT - transfer motion (Wan 2.1, experimental)", wan),
-    "reuse_adapter": ("DeT - reuse a saved adapter", reuse),
-    "combine_adapters": ("DeT - combine two adapters", combine),
-    "compare_drop_fractions": ("DeT - compare drop fractions", compare),
-}
+def in_seconds(g: Graph) -> None:
+    """Guidance: a motion without training."""
+    g.column()
+    g.note("guidance", 400)
+    model, clip, vae = tiny(g)
+    g.column("Source")
+    source = tiny_source(g, model, vae, clip)
+    g.column("Guide")
+    prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
+    empty = text(g, clip, NEGATIVE, "Empty prompt")
+    given = {"model": model, "source": source.latents, "empty_prompt": empty}
+    guided = g.add("DeTGuideMotion", None, **given, gradient_checkpointing=False)[0]
+    result, without = with_and_without(g, (model, guided), (prompt, empty), source.empty, vae)
+    g.column("Result", WIDE)
+    compare(g, source.frames, result, without, 8.0, "det/embedded guided")
+    evaluate(g, source.tracks, result, "Motion under guidance")

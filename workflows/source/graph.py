@@ -1,4 +1,4 @@
-"""A workflow under construction, in both forms: as the editor saves it, and as POST /prompt takes it.
+"""A workflow under construction, and its form for POST /prompt; `editor` writes the form that the editor saves.
 
 What nodes have for inputs and outputs is read from records of their classes (`record`), nothing of it is written here:
 a description names what differs from the defaults.
@@ -6,210 +6,196 @@ a description names what differs from the defaults.
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACK_ID = "comfyui-det"
+from .sizes import COLUMN, GAP, TITLE, height_of
+
 RECORDS = (Path(__file__).with_name("stock.json"), Path(__file__).resolve().parents[2] / "tests" / "surface.json")
 NOTES = Path(__file__).with_name("notes")
-COLUMN, ROW = 400, 60  # pixels between columns; space between nodes of one
-HIGHEST = 1750  # pixels; a column that would become higher goes on beside itself
-SLOT, WIDGET, MARGIN = 20, 24, 20  # pixels that a row of sockets, a widget, and the frame of a node take
-WIDTHS = {"MarkdownNote": 360}
-# Nodes with more than sockets and one-line widgets: texts, and the pictures and videos that they show when they ran.
-HEIGHTS = {
-    "CLIPTextEncode": 150,
-    "CreateVideo": 110,
-    "DeTEvaluateMotion": 480,
-    "DeTSaveMotionAdapter": 200,
-    "DeTTrackVideo": 420,
-    "DeTTrainMotionAdapter": 700,
-    "FYMClassifyHeads": 420,
-    "FYMTrainMotionLoRA": 760,
-    "LoadVideo": 400,
-    "LossGraphNode": 300,
-    "MarkdownNote": 340,
-    "SaveImage": 320,
-    "SaveVideo": 420,
-}
+NOTE = "MarkdownNote"
 _VALUES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")  # inputs that are widgets
-_NOTHING = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
 
 
 @cache
-def nodes() -> dict[str, dict]:
+def records() -> dict[str, dict]:
     """Inputs in order and outputs of every node that a workflow may have, by class."""
     return {k: v for path in RECORDS for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def widgets(kind: str) -> list[dict[str, Any]]:
     """The inputs of a node that have a widget, in the order in which the editor saves their values."""
-    return [entry for entry in nodes()[kind]["inputs"] if entry["type"] in _VALUES]
+    inputs = records()[kind]["inputs"]
+    return [entry for entry in inputs if entry["type"].split(",")[0] in _VALUES and not entry.get("socket")]
 
 
-def outputs(kind: str) -> list[str]:
-    """The types of a node's outputs."""
-    return [entry["type"] for entry in nodes()[kind]["outputs"]] if kind in nodes() else []
+def own_widgets(node: Node) -> list[dict[str, Any]]:
+    return widgets(node.kind) if node.kind in records() else []
 
 
 @dataclass(frozen=True)
 class Out:
-    """One output of a node."""
+    """One output of a node of the same graph."""
 
     node: int
     slot: int
+
+
+@dataclass(frozen=True)
+class Inlet:
+    """What comes into a subgraph from outside."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Open:
+    """An input that whoever uses the workflow connects."""
+
+    type: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A value inside a subgraph that the subgraph's node shows as a widget of its own."""
+
+    name: str
+    value: Any
+
+
+@dataclass
+class Node:
+    id: int
+    kind: str  # class; the subgraph's name where `inner` is one
+    title: str | None
+    inputs: dict[str, Any]
+    pos: tuple[int, int]
+    size: tuple[int, int]
+    inner: Graph | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """Types."""
+        if self.inner:
+            return [self.inner.type_of(out) for out in self.inner.outs.values()]
+        return [entry["type"] for entry in records()[self.kind]["outputs"]] if self.kind in records() else []
 
 
 @dataclass
 class Graph:
     """A workflow under construction: `column(...)` starts a column, `add(...)` puts a node under the last one."""
 
-    nodes: list[dict] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))  # of nodes, inner ones too
+    nodes: list[Node] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
+    inlets: dict[str, str] = field(default_factory=dict)  # of a subgraph: their types by name
+    outs: dict[str, Out] = field(default_factory=dict)
+    panel: dict[str, list] | None = None  # the app that this workflow is: inputs and outputs
+    labels: dict[tuple[int, str], str] = field(default_factory=dict)  # what the panel calls a node's widget
     x: int = 0
     y: int = 0
+    width: int = COLUMN
 
-    def column(self, title: str | None = None) -> None:
+    def column(self, title: str | None = None, width: int = COLUMN) -> None:
         """Start the next column; with a title it begins a group, which goes on until the next titled column."""
-        self.x += COLUMN if self.nodes else 0
-        self.y = 0
+        self.x += self.width + GAP if self.nodes else 0
+        self.y, self.width = 0, width
         if title:
             self.groups.append({"title": title, "x": self.x})
 
-    def add(self, kind: str, title: str | None = None, **inputs) -> list[Out]:
+    def add(self, kind: str, title: str | None = None, tall: int | None = None, **inputs) -> list[Out]:
         """Add a node; an `Out` as an input's value is a link. Dots in input names are written as two underscores.
 
-        What is not given has its default, which records know of this pack's nodes only.
+        What is not given has its default, where the record knows one.
         """
-        number = len(self.nodes) + 1
         inputs = {name.replace("__", "."): value for name, value in inputs.items()}
-        defaults = {e["name"]: e["default"] for e in nodes().get(kind, {"inputs": ()})["inputs"] if "default" in e}
-        inputs = {**inputs, **{name: value for name, value in defaults.items() if name not in inputs}}
-        height = _height(kind, inputs)
-        if self.y and self.y + height > HIGHEST:
-            self.column()
-        self.nodes.append(
-            {"id": number, "type": kind, "title": title, "inputs": inputs, "pos": (self.x, self.y), "height": height}
-        )
-        self.y += height + ROW
-        return [Out(number, slot) for slot in range(len(outputs(kind)))]
+        own = widgets(kind) if kind in records() else ()
+        defaults = {entry["name"]: entry["default"] for entry in own if "default" in entry}
+        return self._put(Node(next(self.numbers), kind, title, {**defaults, **inputs}, (0, 0), (0, 0)), tall)
 
-    def note(self, name: str) -> None:
-        """The text of notes/`name`.md."""
+    def subgraph(self, name: str, describe: Callable[..., dict[str, Out]], **given: Out | Open) -> list[Out]:
+        """Add a subgraph. describe: called with a graph and an `Inlet` for each of `given`; says what comes out."""
+        inner = Graph(self.numbers, inlets={key: self.type_of(value) for key, value in given.items()})
+        number = next(self.numbers)
+        inner.outs = describe(inner, **{key: Inlet(key) for key in given})
+        return self._put(Node(number, name, name, dict(given), (0, 0), (0, 0), inner))
+
+    def _put(self, node: Node, height: int | None = None) -> list[Out]:
+        height = height or height_of(node)
+        node.pos, node.size = (self.x, self.y), (self.width, height)
+        self.nodes.append(node)
+        self.y += height + TITLE + GAP // 2
+        return [Out(node.id, slot) for slot in range(len(node.outputs))]
+
+    def note(self, name: str, height: int) -> None:
+        """The text of notes/`name`.md; `{files}` in it becomes the list of model files that the workflow loads."""
         text = (NOTES / f"{name}.md").read_text(encoding="utf-8").strip()
-        self.add("MarkdownNote", title="Read me", text=text)
+        self.add(NOTE, "Read me", height, text=text)
 
-    def api(self) -> dict:
-        """The graph as POST /prompt takes it."""
-        return {
-            str(node["id"]): {
-                "class_type": node["type"],
-                "inputs": {k: [str(v.node), v.slot] if isinstance(v, Out) else v for k, v in node["inputs"].items()},
-                "_meta": {"title": node["title"] or node["type"]},
-            }
-            for node in self.nodes
-            if node["type"] != "MarkdownNote"
-        }
+    def app(self, inputs: list[tuple[str, str, str]], outputs: list[str]) -> None:
+        """Make an app of it: a panel with these widgets, (node's title, widget, label), and these nodes' results."""
+        titled = {node.title: node.id for node in self.nodes}
+        self.panel = {"inputs": [[titled[t], w] for t, w, _ in inputs], "outputs": [titled[t] for t in outputs]}
+        self.labels = {(titled[t], w): label for t, w, label in inputs}
 
-    def ui(self) -> dict:
-        """The graph as the editor saves it."""
-        links, incoming, outgoing = self._links()
-        nodes = [self._entry(order, node, incoming, outgoing) for order, node in enumerate(self.nodes)]
-        return {
-            "id": "00000000-0000-0000-0000-000000000000",
-            "revision": 0,
-            "last_node_id": len(nodes),
-            "last_link_id": len(links),
-            "nodes": nodes,
-            "links": links,
-            "groups": self._groups(),
-            "config": {},
-            "extra": {},
-            "version": 0.4,
-        }
+    def node(self, number: int) -> Node:
+        return next(node for node in self.nodes if node.id == number)
 
-    def _links(self) -> tuple[list, dict[int, list], dict[tuple[int, int], list]]:
-        """All links; the connected inputs of each node; the links that leave each (node, slot)."""
-        links, incoming, outgoing = [], {}, {}
-        types = {node["id"]: outputs(node["type"]) for node in self.nodes}
+    def type_of(self, value: Out | Inlet | Open) -> str:
+        if isinstance(value, Open):
+            return value.type
+        return self.inlets[value.name] if isinstance(value, Inlet) else self.node(value.node).outputs[value.slot]
+
+    def shown(self) -> list[tuple[Node, str, Shown]]:
+        """(node, its input, what it shows) for what this subgraph's node has as widgets; one widget may set several."""
+        found = {}
         for node in self.nodes:
-            for name, value in node["inputs"].items():
-                if not isinstance(value, Out):
-                    continue
-                kind, slots = types[value.node][value.slot], incoming.setdefault(node["id"], [])
-                links.append([len(links) + 1, value.node, value.slot, node["id"], len(slots), kind])
-                slot = {"name": name, "type": kind, "link": len(links)}
-                if name in [entry["name"] for entry in widgets(node["type"])]:
-                    slot["widget"] = {"name": name}
-                slots.append(slot)
-                outgoing.setdefault((value.node, value.slot), []).append(len(links))
-        return links, incoming, outgoing
+            for name, value in node.inputs.items():
+                if isinstance(value, Shown):
+                    found.setdefault(value.name, (node, name, value))
+        return list(found.values())
 
-    def _entry(self, order: int, node: dict, incoming: dict, outgoing: dict) -> dict:
-        """One node."""
-        entry = {
-            "id": node["id"],
-            "type": node["type"],
-            "pos": list(node["pos"]),
-            "size": [WIDTHS.get(node["type"], 340), node["height"]],
-            "flags": {},
-            "order": order,
-            "mode": 0,
-            "inputs": incoming.get(node["id"], []),
-            "outputs": [
-                {"name": kind, "type": kind, "links": outgoing.get((node["id"], slot), [])}
-                for slot, kind in enumerate(outputs(node["type"]))
-            ],
-            "properties": {
-                "Node name for S&R": node["type"],
-                "cnr_id": PACK_ID if node["type"].startswith(("DeT", "FYM")) else "comfy-core",
-            },
-            "widgets_values": self._widgets(node),
-        }
-        if node["title"]:
-            entry["title"] = node["title"]
-        if node["type"] == "MarkdownNote":
-            entry |= {"properties": {}, "color": "#432", "bgcolor": "#653"}
-        return entry
+    def widget_inlets(self) -> dict[str, str]:
+        """Inlets that lead to an input with a widget, which the subgraph's node therefore has, too: name -> type."""
+        found = {}
+        for node in self.nodes:
+            own = node.inner.widget_inlets() if node.inner else {e["name"]: e["type"] for e in own_widgets(node)}
+            found |= {v.name: own[k] for k, v in node.inputs.items() if isinstance(v, Inlet) and k in own}
+        return {name: found[name] for name in self.inlets if name in found}
 
-    def _groups(self) -> list[dict]:
-        groups = []
-        ends = [*(group["x"] for group in self.groups[1:]), self.x + COLUMN]
-        for number, (group, end) in enumerate(zip(self.groups, ends, strict=True)):
-            bottom = max(n["pos"][1] + n["height"] for n in self.nodes if group["x"] <= n["pos"][0] < end)
-            groups.append(
-                {
-                    "id": number + 1,
-                    "title": group["title"],
-                    "bounding": [group["x"] - 20, -70, end - group["x"] - 20, bottom + 90],
-                    "color": "#3f789e",
-                    "font_size": 24,
-                    "flags": {},
-                }
-            )
-        return groups
+    def everywhere(self) -> Iterator[Node]:
+        """Its nodes and those inside its subgraphs."""
+        for node in self.nodes:
+            yield node
+            if node.inner:
+                yield from node.inner.everywhere()
 
-    @staticmethod
-    def _widgets(node: dict) -> list:
-        if node["type"] == "MarkdownNote":
-            return [node["inputs"]["text"]]
-        values = []
-        for entry in widgets(node["type"]):
-            value = node["inputs"].get(entry["name"])
-            unused = value is None or isinstance(value, Out)  # a linked widget keeps a value of its own
-            values.append(entry.get("default", _NOTHING.get(entry["type"], "")) if unused else value)
-            if entry.get("seed"):
-                values.append("fixed")  # the editor puts one more widget after it, its control
-        return values
+    def api(self, prefix: str = "", given: dict[str, list] | None = None) -> dict:
+        """The graph as POST /prompt takes it; nodes of a subgraph are numbered <its node>:<their own>."""
+        made = {}
+        for node in self.nodes:
+            inputs = {name: self._api_value(value, prefix, given or {}) for name, value in node.inputs.items()}
+            if node.inner:
+                made |= node.inner.api(f"{prefix}{node.id}:", inputs)
+            elif node.kind != NOTE:
+                title = {"title": node.title or node.kind}
+                made[f"{prefix}{node.id}"] = {"class_type": node.kind, "inputs": inputs, "_meta": title}
+        return made
 
+    def _api_value(self, value: Any, prefix: str, given: dict[str, list]) -> Any:
+        if isinstance(value, Inlet):
+            return given[value.name]
+        if isinstance(value, Shown):
+            return value.value
+        return self._api_link(value, prefix) if isinstance(value, Out) else value
 
-def _height(kind: str, inputs: dict) -> int:
-    if kind in HEIGHTS:
-        return HEIGHTS[kind]
-    own = widgets(kind)
-    names, seeds = {entry["name"] for entry in own}, sum(entry.get("seed", False) for entry in own)
-    sockets = max(len(outputs(kind)), sum(name not in names for name in inputs))
-    return SLOT * sockets + WIDGET * (len(own) + seeds) + MARGIN
+    def _api_link(self, out: Out, prefix: str) -> list:
+        node = self.node(out.node)
+        if node.inner:
+            return node.inner._api_link(list(node.inner.outs.values())[out.slot], f"{prefix}{node.id}:")
+        return [f"{prefix}{node.id}", out.slot]

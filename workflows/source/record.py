@@ -4,7 +4,8 @@
 
 - tests/surface.json: ids, inputs in order, outputs, which users' saved graphs rely on;
 - workflows/source/stock.json: the same of ComfyUI's own nodes that the workflows use;
-- locales/en/nodeDefs.json: names, descriptions and tooltips;
+- locales/en/nodeDefs.json: names, descriptions and tooltips; locales/zh/nodeDefs.json: the same in Chinese, where
+  chinese.json has a translation of the English text as it stands, and in English elsewhere;
 - the lists of inputs and outputs in the help pages nodes/web/docs/*.md.
 """
 
@@ -23,12 +24,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SURFACE = ROOT / "tests" / "surface.json"
 STOCK = Path(__file__).with_name("stock.json")
 LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
+CHINESE = ROOT / "locales" / "zh" / "nodeDefs.json"
+TRANSLATIONS = Path(__file__).with_name("chinese.json")
 PAGES = ROOT / "nodes" / "web" / "docs"
 FILES = ("model_name", "name", "folder", "vae_name")  # choices that list the user's files
 USED = (
-    "CLIPLoader CLIPTextEncode CreateVideo DualCLIPLoader EmptyHunyuanLatentVideo FluxGuidance GetVideoComponents "
-    "ImageFromBatch ImageScale ImageStitch KSampler LoadVideo LoraModelLoader LossGraphNode ModelSamplingSD3 SaveImage "
-    "SaveVideo VAEDecode VAEDecodeTiled VAEEncode VAEEncodeTiled VAELoader"
+    "BasicGuider BasicScheduler CFGGuider CheckpointLoaderSimple CLIPLoader CLIPTextEncode CreateVideo DualCLIPLoader "
+    "EmptyHunyuanLatentVideo FluxGuidance GetImageSize GetVideoComponents ImageFromBatch ImageStitch KSampler "
+    "KSamplerAdvanced KSamplerSelect LoadImage LoadVideo LoraLoaderModelOnly LoraModelLoader LossGraphNode "
+    "LTXAVTextEncoderLoader LTXVAudioVAEDecode LTXVAudioVAELoader LTXVConcatAVLatent LTXVConditioning "
+    "LTXVDualCFGGuider LTXVEmptyLatentAudio LTXVImgToVideoInplace LTXVPreprocess LTXVSeparateAVLatent ManualSigmas "
+    "MiniMaxH3ImageToVideo ModelSamplingSD3 RandomNoise SamplerCustomAdvanced SaveImage SaveVideo UNETLoader "
+    "VAEDecode VAEDecodeAudio VAEDecodeTiled VAEEncode VAEEncodeTiled VAELoader WanImageToVideo"
 ).split()
 
 
@@ -39,7 +46,8 @@ def record() -> dict[Path, str]:
     files = {
         SURFACE: _json({name: surface(info) for name, info in own.items()}),
         STOCK: _json({name: _brief(info) for name, info in stock_nodes().items()}),
-        LOCALE: _json({name: names(info) for name, info in own.items()}),
+        LOCALE: _json(english := {name: names(info) for name, info in own.items()}),
+        CHINESE: _json(translated(english, json.loads(TRANSLATIONS.read_text(encoding="utf-8")))),
     }
     for name, info in own.items():
         page = PAGES / f"{name}.md"
@@ -112,6 +120,8 @@ def surface(info: dict) -> dict:
         entry = {"name": name, "type": kind, "required": section == "required"}
         if "default" in options:
             entry["default"] = options["default"]
+        if options.get("forceInput"):
+            entry["socket"] = True
         if kind == "COMBO" and name not in FILES:
             entry["options"] = options["options"]
         inputs.append(entry)
@@ -127,6 +137,8 @@ def _brief(info: dict) -> dict:
         entry = {"name": name, "type": "COMBO" if kind == "COMFY_DYNAMICCOMBO_V3" else kind}
         if options.get("control_after_generate"):
             entry["seed"] = True
+        if "default" in options:
+            entry["default"] = options["default"]
         inputs.append(entry)
     return {"inputs": inputs, "outputs": [{"type": kind} for kind in info["output"]]}
 
@@ -142,6 +154,14 @@ def names(info: dict) -> dict:
     }
     texts = {"display_name": info["display_name"], "description": info["description"], "inputs": inputs}
     return {**texts, "outputs": outputs}
+
+
+def translated(texts: dict, translations: dict[str, str]) -> dict:
+    """The same with every text translated that has a translation."""
+    return {
+        key: translated(value, translations) if isinstance(value, dict) else translations.get(value, value)
+        for key, value in texts.items()
+    }
 
 
 def with_lists(page: str, info: dict) -> str:

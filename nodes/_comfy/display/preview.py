@@ -40,6 +40,14 @@ def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
     return ui.PreviewVideo([ui.SavedResult(name, "", io.FolderType.temp)])
 
 
+def saved_video(frames: torch.Tensor, fps: float, prefix: str) -> ui.PreviewVideo:
+    """Frames (T, H, W, 3) as a new file in the output folder, shown on the node."""
+    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    file = f"{name}_{number:05}_.mp4"
+    write_video(os.path.join(folder, file), frames, fps)
+    return ui.PreviewVideo([ui.SavedResult(file, subfolder, io.FolderType.output)])
+
+
 class DrawsBar:
     """The progress bar of a node that evaluates the model some times; calling it raises ComfyUI's interrupt after
     Cancel."""

@@ -1,90 +1,72 @@
-// Opens every workflow of the pack from ComfyUI's template browser in a headless Chromium.
+// Opens every workflow of the pack: on the classic canvas in windows of 1440x900 and 1920x1080, in Nodes 2.0 in the
+// smaller one; and looks at their cards in the template browser.
 // usage: node visit.mjs <server url> <chromium> <pack> <output folder> <title>...
-// Writes <output folder>/report.json and one screenshot a workflow.
-import { chromium } from 'playwright-core'
+// Writes <output folder>/report.json and one screenshot a workflow and rendering.
 import { writeFileSync } from 'node:fs'
+import { editor, launch, layout, open } from './editor.mjs'
 
-const [url, executablePath, pack, out, ...titles] = process.argv.slice(2)
-const browser = await chromium.launch({
-  executablePath,
-  headless: true,
-  args: ['--no-sandbox', '--disable-dev-shm-usage', '--use-gl=swiftshader', '--enable-unsafe-swiftshader']
-})
-const page = await browser.newPage({ viewport: { width: 2560, height: 1600 } })
-const CANVAS = [64, 96, 2480, 1390] // the part of the window that no menu covers
-let errors = []
-page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
-page.on('pageerror', (error) => errors.push(String(error)))
+const [url, executable, pack, out, ...titles] = process.argv.slice(2)
+const SMALL = { width: 1440, height: 900 }
+const LARGE = { width: 1920, height: 1080 }
+const browser = await launch(executable)
+const report = Object.fromEntries(titles.map((title) => [title, { zoom: {}, boxes: {}, errors: [] }]))
 
-await page.goto(url, { waitUntil: 'domcontentloaded' })
-await page.waitForFunction(() => window.app && window.app.graph && window.app.extensionManager, null, { timeout: 180000 })
-await page.evaluate(async () => {
-  await window.app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
-  await window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)
-  await window.app.extensionManager.setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0)
-})
-await page.waitForTimeout(3000)
-await page.keyboard.press('Escape')
+for (const [mode, window] of [['classic', SMALL], ['nodes 2.0', SMALL], ['classic', LARGE]]) {
+  const { page, errors } = await editor(browser, url, window, { 'Comfy.VueNodes.Enabled': mode !== 'classic' })
+  for (const title of titles) {
+    console.error(mode, window.width, title)
+    errors.length = 0
+    await open(page, pack, title)
+    const { zoom, boxes } = await layout(page)
+    report[title].zoom[`${mode} ${window.width}`] = zoom
+    report[title].boxes[mode] = boxes
+    if (window === LARGE) Object.assign(report[title], await content(page))
+    else await page.screenshot({ path: `${out}/${title} (${mode}).png` })
+    report[title].errors.push(...errors)
+  }
+  if (window === LARGE) await cards(page)
+  await page.close()
+}
+writeFileSync(`${out}/report.json`, JSON.stringify(report))
+await browser.close()
 
-const report = {}
-const visit = async (title) => {
-  errors = []
+/** The template dialog with this pack's cards. */
+async function cards(page) {
   await page.evaluate(() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates'))
   const dialog = page.getByRole('dialog').filter({ hasText: 'All Templates' })
   await dialog.waitFor({ timeout: 60000 })
   await dialog.getByText(pack, { exact: true }).first().click({ timeout: 60000 })
-  const card = dialog.getByText(title, { exact: true }).first()
-  await card.scrollIntoViewIfNeeded({ timeout: 60000 })
   // Thumbnails are fetched once their card is in view and shown as blobs; only this pack's cards are listed now.
-  await page
-    .waitForFunction((count) => [...document.querySelectorAll('[role=dialog] img')].filter((i) => i.naturalWidth > 0).length >= count, titles.length, { timeout: 20000 })
-    .catch(() => {})
-  if (title === titles[0]) await page.screenshot({ path: `${out}/templates.png` })
-  const pictures = await dialog.locator('img').evaluateAll((all) => all.map((i) => [i.src, i.naturalWidth]))
-  await card.click()
-  await page.waitForFunction(() => window.app.graph._nodes.length > 3, null, { timeout: 60000 })
+  for (const title of titles) {
+    const card = dialog.getByText(title, { exact: true }).first()
+    await card.scrollIntoViewIfNeeded({ timeout: 60000 })
+    const shown = (title) => [...document.querySelectorAll('[role=dialog] img')].some((i) => i.alt === title && i.naturalWidth > 0)
+    await page.waitForFunction(shown, title, { timeout: 5000 }).catch(() => {})
+    const widths = (all) => all.map((i) => [i.alt, i.naturalWidth])
+    report[title].pictures = await dialog.locator('img').evaluateAll(widths)
+  }
   await page.waitForTimeout(1500)
-  const seen = await page.evaluate(async () => {
-    const nodes = window.app.graph._nodes
+  await page.screenshot({ path: `${out}/templates.png` })
+}
+
+/** What stands in the graph that is open, and what the editor would send of it. */
+function content(page) {
+  return page.evaluate(async () => {
+    const known = (n) => n.type in window.LiteGraph.registered_node_types || n.subgraph
+    const all = []
+    const walk = (graph) => {
+      for (const node of graph._nodes) {
+        all.push(node)
+        if (node.subgraph) walk(node.subgraph)
+      }
+    }
+    walk(window.app.graph)
     const { output } = await window.app.graphToPrompt()
-    const boxes = nodes.map((n) => {
-      const [width, height] = n.computeSize()
-      return { id: String(n.id), type: n.type, x: n.pos[0], y: n.pos[1], width: n.size[0], height: n.size[1], needs: [width, height] }
-    })
     return {
-      nodes: nodes.length,
-      boxes,
-      red: nodes.filter((n) => n.has_errors).map((n) => n.type),
-      missing: nodes.filter((n) => !(n.type in window.LiteGraph.registered_node_types)).map((n) => n.type),
+      nodes: all.length,
+      red: all.filter((n) => n.has_errors).map((n) => n.type),
+      missing: all.filter((n) => !known(n)).map((n) => n.type),
       output
     }
   })
-  await page.evaluate(([x, y, width, height]) => {
-    const nodes = window.app.graph._nodes
-    const left = Math.min(...nodes.map((n) => n.pos[0])) - 40
-    const top = Math.min(...nodes.map((n) => n.pos[1])) - 90
-    const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0])) + 40
-    const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1])) + 40
-    const view = window.app.canvas.ds
-    view.scale = Math.min(width / (right - left), height / (bottom - top), 1)
-    view.offset[0] = (x + width / 2) / view.scale - (left + right) / 2
-    view.offset[1] = (y + height / 2) / view.scale - (top + bottom) / 2
-    window.app.canvas.setDirty(true, true)
-  }, CANVAS)
-  await page.waitForTimeout(2500)
-  const [x, y, width, height] = CANVAS
-  await page.screenshot({ path: `${out}/${title}.png`, clip: { x, y, width, height } })
-  report[title] = { ...seen, pictures, errors: [...errors] }
-  await page.evaluate(() => window.app.graph.clear())
 }
-for (const title of titles) {
-  try {
-    console.error(title); await visit(title)
-  } catch (error) {
-    await page.screenshot({ path: `${out}/failed.png` })
-    console.error(`${title}: ${error}`)
-    process.exit(1)
-  }
-}
-writeFileSync(`${out}/report.json`, JSON.stringify(report))
-await browser.close()
