@@ -2,11 +2,12 @@ import logging
 
 import pytest
 import torch
+from moving_scenes import moving_scene
 
 from det_core.media.masks import read_mask
 from det_core.media.video import read_video
 from det_core.models.embedded import corpus
-from det_core.tracking.foreground import foreground_mask
+from det_core.tracking.foreground import foreground_mask, found_subject
 
 
 def overlap(found, truth):
@@ -51,6 +52,21 @@ def test_finds_a_sprite(scene, dtype):
     found = foreground_mask((video * 255).round().to(dtype) if dtype == torch.uint8 else video)
     assert found.shape == (64, 64)
     assert overlap(found, truth) > 0.7
+
+
+@pytest.mark.parametrize(("kind", "least"), [("plain", 0.9), ("snow", 0.9), ("mostly its head", 0.9)])
+def test_finds_figures_that_no_constant_was_chosen_on(kind, least):
+    frames, masks = moving_scene(kind, 0)
+    found, doubt = found_subject(frames)
+    assert not doubt and overlap(found, masks[0]) >= least
+
+
+def test_doubts_a_subject_that_is_next_to_nothing():
+    video, _ = moving_sprite(corpus.Scene("red", "circle", "navy", "checkered"), (20.0, 30.0), (3.5, 1.5))
+    far = torch.zeros(9, 256, 256, 3) + torch.tensor(corpus.BACKGROUND_COLOURS["navy"])
+    far[:, 96:160, 96:160] = video
+    found, doubt = found_subject(far)
+    assert found.float().mean() < 0.015 and "covers only" in doubt
 
 
 def test_warns_when_nothing_moves(caplog):

@@ -27,6 +27,7 @@ FRAMES = 9  # looked at
 HORIZONS = (1, 2, 4, 8)  # frames to look ahead: the first at which something has clearly moved; px as in camera.py
 MOVED_PX = 2.0  # ... which is so when the 99th percentile of the residual reaches this
 SMALLEST_PART = 0.15  # of the largest one: smaller moving parts are dropped
+SMALLEST_SUBJECT = 0.015  # of the picture; less is doubted
 SURE_SHARE = 0.5  # of the moving cells, those that move most may be certain to be subject
 UNLIKE_LEVELS = 24  # of 255: a pixel that differs more from the background is not background
 STRAY_SHARE = 0.005  # of the picture; with less beside the subject that differs, the background is well known
@@ -36,8 +37,8 @@ FEWEST_UNLIKE = 0.02  # of the moving pixels; with fewer the background was not 
 def foreground_mask(frames: torch.Tensor) -> torch.Tensor:
     """Mask of the subject in the first frame.
 
-    Warns where the result is not to be trusted: nothing moves against the camera, or the camera explains less than half
-    of the picture. If nothing at all stands out, the whole picture is returned.
+    Warns where the result is not to be trusted: nothing moves against the camera, the camera explains less than half of
+    the picture, or next to nothing is found. If nothing at all stands out, the whole picture is returned.
 
     Args: frames (T, H, W, 3) RGB, uint8 or float in [0, 1]; the first 9 are looked at.
     Returns: (H, W) bool.
@@ -69,7 +70,14 @@ def found_subject(frames: torch.Tensor) -> tuple[torch.Tensor, str]:
     unlike = _unlike_background(pictures, motion.cameras)
     outline = _outline(pictures[0], _evidence(moving, motion.residual, unlike))
     mask = torch.from_numpy(cv2.resize(outline, (width, height), interpolation=cv2.INTER_LINEAR) > 127)
-    return mask, motion.doubt
+    part = (
+        ""
+        if (share := mask.float().mean().item()) >= SMALLEST_SUBJECT
+        else (
+            f"what is found to move covers only {share:.1%} of the picture: it may be a part of the subject, or a speck"
+        )
+    )
+    return mask, "; ".join(filter(None, (motion.doubt, part)))
 
 
 @dataclass(frozen=True)
