@@ -9,7 +9,7 @@ from panning import texture
 from det_core.media.masks import read_mask
 from det_core.media.video import read_video
 from det_core.metrics import motion_fidelity
-from det_core.tracking.subject import follow_subject
+from det_core.tracking.subject import _on_subject, follow_subject
 from det_core.tracking.trackers import track_again
 from det_core.tracking.tracks import Tracks
 
@@ -67,6 +67,17 @@ def test_nothing_is_added_where_nothing_is_lost():
     source = subject_of(square_over(20 + 1.5 * torch.arange(FRAMES)))
     assert len(source) <= 48 and source.visible.float().mean() > 0.8
     assert (source.query_frames == 0).sum() == 40
+
+
+def test_points_beside_the_subject_where_it_is_looked_for_again_are_hidden_from_there_on():
+    subject = torch.zeros(100, 100, dtype=torch.bool)
+    subject[40:60, 40:60] = True
+    points = torch.tensor([0.5, 0.61, 0.9, 0.9, 0.9])[:, None, None].expand(-1, 40, 2).clone()
+    tracks = Tracks(points, torch.ones(5, 40), "dis", torch.tensor([0, 0, 0, 32, 16]))
+    shown = [row.nonzero().flatten().tolist() for row in _on_subject(tracks, {16: subject}).visible]
+    assert shown[0] == shown[1] == list(range(40)), "on it, or next to its edge"
+    assert shown[2] == list(range(16)) and shown[3] == list(range(17, 40)), "from there on, away from their own frame"
+    assert shown[4] == list(range(40)), "chosen there"
 
 
 def test_with_a_mask_of_something_else_all_points_are_of_the_first_frame():

@@ -8,9 +8,11 @@ which are followed to both ends of the video.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from .tracks import Tracks, sample_query_points
 
@@ -20,6 +22,7 @@ QUERY_POINTS = 100  # as in the paper
 EVERY = 16  # frames: after as many a third of a weights-free tracker's points is left (docs/understand/tracks.md)
 LOOKED_AT = 4  # frames: nearer to the end, what moves is found by looking back
 SPACINGS = 2.0  # a pixel of the subject is covered by a point within twice the points' mean distance
+BESIDE = 0.02  # of the picture's short side: a point as near to the subject is still on it
 SAME_SUBJECT = 0.3  # IoU of a given mask with what is found to move, for later finds to be that subject
 
 
@@ -69,12 +72,13 @@ def follow_subject(
 
     subject, doubt = (mask, "") if mask is not None else found_subject(frames)
     first = track(frames, sample_query_points(subject, count, generator=generator), tracker=tracker, device=device)
-    places, asked = [], []
+    places, asked, subjects = [], [], {}
     for frame in _later_frames(frames, mask):
         ahead = frames[frame:] if frame + LOOKED_AT < len(frames) else frames[: frame + 1].flip(0)
         subject, later_doubt = found_subject(ahead)
         if later_doubt:
             continue
+        subjects[frame] = subject
         seen = first.points[first.visible[:, frame] & (not doubt), frame]
         bare = _uncovered(subject, seen, count)
         if wanted := round(count * bare.sum().item() / subject.sum().item()):
@@ -83,10 +87,25 @@ def follow_subject(
     if not asked:
         if doubt:
             logger.warning("%s; better give a mask", doubt)
-        return first
+        return _on_subject(first, subjects)
     logger.info("%d points of later frames follow what those of the first do not", len(asked))
-    found = track(frames, torch.cat(places), tracker=first.tracker, device=device, query_frame=torch.tensor(asked))
-    return found if doubt else Tracks.joined([first, found])
+    later = track(frames, torch.cat(places), tracker=first.tracker, device=device, query_frame=torch.tensor(asked))
+    return _on_subject(later if doubt else Tracks.joined([first, later]), subjects)
+
+
+def _on_subject(tracks: Tracks, subjects: dict[int, torch.Tensor]) -> Tracks:
+    """Points that are beside the subject (H, W) where it was looked for again have slid off: hidden from there on,
+    away from the frame in which they were chosen."""
+    visible, (_, asked) = tracks.visible.clone(), tracks.queries()
+    for frame, subject in subjects.items():
+        size = torch.tensor([subject.shape[1], subject.shape[0]])
+        reach = 1 + round(BESIDE * int(size.min()))
+        near = F.max_pool2d(subject[None].float(), 2 * reach + 1, 1, reach)[0] > 0
+        x, y = (tracks.points[:, frame] * size).long().clamp(torch.zeros_like(size), size - 1).unbind(-1)
+        off = visible[:, frame] & ~near[y, x]
+        visible[off & (asked < frame), frame:] = False
+        visible[off & (asked > frame), : frame + 1] = False
+    return replace(tracks, visible=visible)
 
 
 def _later_frames(frames: torch.Tensor, mask: torch.Tensor | None) -> range:
