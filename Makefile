@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-comfyui study bench clean
+.PHONY: demo test test-slow test-comfyui test-comfyui-slow study bench clean
 
 demo: $(VENV)/.ready
 	$(RUN) -m det_core transfer --video det_core/models/embedded/demo_source.mp4 --caption "a red circle on a navy plain background" \
@@ -26,6 +26,11 @@ test-slow: $(VENV)/.ready-test
 test-comfyui:
 	$(PYTHON) tests/comfy/environment.py
 	.venv-comfyui/bin/python -m pytest -q tests/comfy
+
+# Forty prompts in a row cancelled, sixty servers killed.
+test-comfyui-slow:
+	$(PYTHON) tests/comfy/environment.py
+	.venv-comfyui/bin/python -m pytest -q tests/comfy -m slow
 
 # The measurements behind docs/measured/study.md; continues where it was stopped (about 90 minutes on 2 idle cores). A glance at all
 # of it in some minutes: make study STUDY=--quick; the motions that nothing was tuned on: STUDY=--untuned

@@ -201,6 +201,10 @@ def test_leakage_and_diversity_follow_their_definitions():
     assert leak["a", "det", 1] is None and leak["b", "det", 0] is None and leak["c", "det", 0] is None
     spread = {(r["case"], r["method"]): r["scores"]["diversity"] for r in with_leakage(results)}
     assert spread["a", "det"] == pytest.approx(100) and spread["a", "none"] is None
+    (near, _) = with_leakage(
+        [result("a", "det", seed, look=look) for seed, look in enumerate([[3.0, 0.0], [1.0, 1.0]])]
+    )
+    assert near["scores"]["diversity"] == pytest.approx(100 * (1 - 2**-0.5)), "45 degrees, whatever their lengths"
 
 
 def test_bootstrap_covers_the_mean_and_narrows_with_cases():

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 PACK = "ComfyUI-DeT"
 START_SECONDS = 240
@@ -72,7 +73,7 @@ class ComfyServer:
             *self.arguments,
         ]
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
+            self.process = self.launch(command, log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -83,6 +84,9 @@ class ComfyServer:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.5)
         raise RuntimeError(f"ComfyUI did not answer in {START_SECONDS} s:\n{self.log()[-3000:]}")
+
+    def launch(self, command: list[str], log: BinaryIO) -> subprocess.Popen:
+        return subprocess.Popen(command, cwd=self.comfyui, stdout=log, stderr=subprocess.STDOUT)
 
     def stop(self, *, kill: bool = False) -> None:
         if self.process is not None and self.process.poll() is None:

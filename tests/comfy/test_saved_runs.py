@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from small_models import CASES
-from test_every_class import node
+from walk import node
 
 WAN = "Wan 2.1 T2V, Wan 2.2 A14B T2V"
 
