@@ -114,7 +114,6 @@ OTHERS = (
     *((name, form) for name in SOUND for form in FORMS),
     ("Wan 2.2 A14B I2V", "int8 ConvRot"),
     ("Wan 2.2 TI2V 5B, first frame given", "scaled fp8"),
-    ("HunyuanVideo 1.5 I2V", "int8 ConvRot"),
 )
 
 
