@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_models import CASES, randomly
-from test_every_class import an_adapter, node
+from walk import an_adapter, node
 
 H3 = CASES["MiniMax H3 with sound"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_models import CASES, randomly
-from test_every_class import an_adapter, node
+from walk import an_adapter, node
 
 LTX, H3 = CASES["LTX-2.3 with sound"], CASES["MiniMax H3 with sound"]
 LTX_SIGMAS = (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0)  # its own eight steps
