@@ -29,8 +29,10 @@ async function path(vue, theme) {
   await page.waitForTimeout(2000)
   await shot('1 templates')
   await click(dialog.getByText(title, { exact: true }).first())
-  const run = page.getByTestId('linear-run-button').or(page.getByRole('button', { name: 'Run', exact: true })).first()
+  const run = page.getByRole('button', { name: 'Run', exact: true }).first()
   await run.waitFor({ timeout: 60000 })
+  // ComfyUI's own tour of apps, once in a profile
+  await page.getByText('Skip', { exact: true }).click({ timeout: 5000 }).catch(() => {})
   await page.waitForTimeout(2500)
   await shot('2 app')
   const panel = await page.evaluate(() => document.body.innerText)
