@@ -10,10 +10,10 @@ from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.media.card import THUMBNAIL, card, picture_of
 from ..det_core.models.families import format_blocks
 from ..det_core.models.identity import KEY as IDENTITY
-from ._comfy.display.library import found_motions, in_short, library_sheet
 from ._comfy.display.notice import say
 from ._comfy.display.preview import image_of
 from ._comfy.loading import paths
+from ._comfy.loading.library import found_motions, in_short, library_sheet
 from ._comfy.sockets.checked import DetAdapter
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ....det_core.adapter.motion_adapter import metadata_of
 from ....det_core.media.card import LICENSE, picture_of
-from ..loading import paths
+from . import paths
 
 WIDTH, ROW, PICTURE = 1024, 148, 640  # pixels of the sheet, of a row, and that a picture may be wide
 INK, FAINT, PAPER = (30, 30, 30), (120, 120, 120), (255, 255, 255)
