@@ -96,6 +96,8 @@ def read_tracks(frames: torch.Tensor, count: int, generator: torch.Generator) ->
     x, y = _pixel_grid()
     for thing in reading.objects:
         rows, columns = torch.nonzero(cover_of(thing.kind, thing.poses[0], x, y) > 0.5, as_tuple=True)
+        if not len(rows):  # a stain of a colour that no object has
+            continue
         chosen = torch.randint(len(rows), (share,), generator=generator)
         start = torch.stack([columns[chosen], rows[chosen]], -1) + 0.5
         pose = torch.cat([_held(thing.poses[:, :2]), _held(thing.poses[:, 2:4])], -1)
@@ -104,6 +106,8 @@ def read_tracks(frames: torch.Tensor, count: int, generator: torch.Generator) ->
         x, y = offset.unbind(-1)
         turned = torch.stack([x * turn.cos() - y * turn.sin(), y * turn.cos() + x * turn.sin()], -1)
         tracks.append(Tracks((turned + pose[:, :2]) / SIZE, thing.seen.expand(share, -1), TRACKER))
+    if not tracks:
+        return None
     if "camera" in moving(reading):
         start = torch.rand(share, 2, generator=generator) * SIZE
         points = seen_at(start[:, None], reading.ground.camera[None]) / SIZE
