@@ -6,6 +6,7 @@ from small_training import FRAMES, equal, small, stopped_at, weights
 
 from det_core.training.draws import DrawnFromViews
 from det_core.training.loop import NonFiniteLoss, TrainConfig, train_motion_adapter
+from det_core.training.losses import tracking_loss
 
 
 def test_the_loss_falls(denoiser, job):
@@ -63,6 +64,18 @@ def test_a_nan_stops_names_the_term_and_keeps_the_last_good_step(denoiser, job):
         train_motion_adapter(denoiser, latents, cond, tracks, small(), on_step=poison)
     assert error.value.run.step == 2
     assert all(torch.equal(a, b) for a, b in zip(weights(error.value.run.adapter), kept[-1], strict=True))
+
+
+def test_of_a_batch_the_examples_of_low_noise_are_tracked(denoiser, job, monkeypatch):
+    latents, cond, tracks = job
+    made = []
+    monkeypatch.setattr(denoiser, "sample_t", lambda count, *_: torch.tensor([900.0, 100.0, 950.0, 200.0])[:count])
+    predict = denoiser.predict_x0
+    monkeypatch.setattr(denoiser, "predict_x0", lambda *args: made.append(predict(*args)) or made[-1])
+    terms = DrawnFromViews(denoiser, latents, cond, tracks, small(batch=4))(torch.Generator().manual_seed(0))
+    expected = tracking_loss(made[0][[1, 3]], tracks)
+    assert terms["tracking"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["total"].item() == pytest.approx(terms["denoising"].item() + 0.1 * expected.item() / 2, rel=1e-5)
 
 
 def test_the_tracking_loss_acts_only_where_the_noise_is_low(denoiser, job):

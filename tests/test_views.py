@@ -118,5 +118,9 @@ def test_a_reduced_clip_covers_the_same_picture():
     small = scaled_frames(frames, spec, 0.5)
     assert small.shape == (2, 64, 96, 3)
     torch.testing.assert_close(small.mean((1, 2)), frames.mean((1, 2)), rtol=0, atol=5e-3)
+    dots = torch.zeros(1, 128, 192, 3)
+    dots[:, ::4, ::4] = 1
+    quarter = scaled_frames(dots, spec, 0.25)
+    assert quarter.mean().item() == pytest.approx(1 / 16, rel=0.05), "no pixel is passed over"
     assert scaled_frames(frames, spec, 0.01).shape[1:3] == (16, 16), "never smaller than a token"
     assert scaled_frames(frames, spec, 1.0) is frames
