@@ -124,4 +124,4 @@ def test_real_clips_cannot_be_fooled(shared_data, clip):
     assert score(source, torch.cat([frames[:8], noise[8:]])).score <= 0.35
     # Reversed as a whole, the dog's places show the background, which nearly rests: as good as a picture that does not
     # move, which the paper's formula gives 0.47.
-    assert score(source, frames.flip(0)).score <= (0.45 if clip == "dog-agility" else 0.35)
+    assert score(source, frames.flip(0)).score <= (0.48 if clip == "dog-agility" else 0.35)

@@ -10,9 +10,8 @@ import pytest
 import torch
 from small_models import CASES
 from small_weights import randomly
-from twins import sampled
 from untouched import digest
-from walk import NODES, WORKS, an_adapter, applied, trained, walked
+from walk import NODES, WORKS, an_adapter, applied, sampled, trained, walked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,8 +122,8 @@ class Recorder(torch.nn.Module):
         self.x, self.grid = x.clone(), grid
         return torch.zeros(*x.shape[:2], 1)
 
-    def expand(self, hidden, grid):
-        return torch.zeros_like(self.x)
+    def expand_onto(self, base, hidden, grid):
+        return base
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "apply" not in REFUSED.get(name, {})])
