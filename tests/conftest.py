@@ -83,3 +83,15 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"NOT RUN: {skipped} skipped tests, for the reasons above")
     if not config.args_source.name.startswith("ARGS"):
         terminalreporter.write_line("NOT RUN: tests/comfy, against a real ComfyUI; `make test-comfyui` runs them")
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """Whatever loads a model or tracks before it refuses fails the test."""
+
+    def worked(*_args, **_kwargs):
+        raise AssertionError("work was done before this was refused")
+
+    for module in ("transfer", "train", "sample"):
+        monkeypatch.setattr(f"det_core.cli.{module}.load_base_model", worked)
+    monkeypatch.setattr("det_core.source.track_subject", worked)

@@ -7,19 +7,6 @@ from field_job import job, refused
 
 from det_core.media.video import write_video
 
-
-@pytest.fixture
-def idle(monkeypatch):
-    """Whatever loads a model or tracks before it refuses fails the test."""
-
-    def worked(*_args, **_kwargs):
-        raise AssertionError("work was done before this was refused")
-
-    for module in ("transfer", "train", "sample"):
-        monkeypatch.setattr(f"det_core.cli.{module}.load_base_model", worked)
-    monkeypatch.setattr("det_core.source.track_subject", worked)
-
-
 # ------------------------------------------------------------------------------------------- refused before any work
 
 
