@@ -1,6 +1,7 @@
 """Tracks of made-up motions."""
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -25,3 +26,20 @@ def curved(count=9, frames=21, seed=1):
 
 def with_points(tracks, points):
     return Tracks(points, tracks.visible)
+
+
+def direct_frechet(a, b):
+    """The recursive definition of Eiter and Mannila, one pair of curves, plain Python."""
+
+    @lru_cache(None)
+    def c(i, j):
+        d = math.dist(a[i], b[j])
+        if i == 0 and j == 0:
+            return d
+        if i == 0:
+            return max(c(0, j - 1), d)
+        if j == 0:
+            return max(c(i - 1, 0), d)
+        return max(min(c(i - 1, j), c(i - 1, j - 1), c(i, j - 1)), d)
+
+    return c(len(a) - 1, len(b) - 1)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from test_camera import HEIGHT, WIDTH, moved, seen_by
+from seen_by_camera import HEIGHT, WIDTH, moved, seen_by
 
 from det_core.media.masks import read_mask
 from det_core.media.video import read_video

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from memory_meter import MemoryMeter
-from test_memory import WIDE
-from tiny_dits import build, call_for
+from tiny_dits import WIDE, build, call_for
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from memory_meter import MemoryMeter
-from tiny_dits import build, call_for, filled_adapter
+from tiny_dits import WIDE, build, call_for, filled_adapter
 
 from det_core.adapter.attach import attach
 from det_core.adapter.motion_adapter import MotionAdapter
@@ -22,11 +22,6 @@ from det_core.models.families import spec_for
 from det_core.training.loop import TrainConfig, train_motion_adapter
 
 LATENT = (5, 16, 20)
-WIDE = {  # large enough for tokens to outweigh what is constant
-    "cogvideox": dict(heads=6, attention_head_dim=64),
-    "hunyuan_video": dict(heads=6, attention_head_dim=64, rope_axes_dim=(16, 24, 24)),
-    "wan": dict(heads=6, attention_head_dim=64, ffn_dim=1056),
-}
 
 
 def peak_of_a_step(family: str, model, policy: str, dtype: torch.dtype, batch: int, adapter) -> int:

@@ -1,34 +1,16 @@
 """Motion fidelity against direct computations, and the order of motions that any fidelity must keep."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
-from some_motions import curved, straight, with_points
+from some_motions import curved, direct_frechet, straight, with_points
 
 from det_core.metrics import frechet_distance, motion_fidelity
 from det_core.tracking.tracks import Tracks
 
 FLOOR = math.exp(-math.sqrt(2))  # no two points of one frame are further apart than its diagonal
-
-
-def direct_frechet(a, b):
-    """The recursive definition of Eiter and Mannila, one pair of curves, plain Python."""
-
-    @lru_cache(None)
-    def c(i, j):
-        d = math.dist(a[i], b[j])
-        if i == 0 and j == 0:
-            return d
-        if i == 0:
-            return max(c(0, j - 1), d)
-        if j == 0:
-            return max(c(i - 1, 0), d)
-        return max(min(c(i - 1, j), c(i - 1, j - 1), c(i, j - 1)), d)
-
-    return c(len(a) - 1, len(b) - 1)
 
 
 def direct_hybrid(p, q, seen):

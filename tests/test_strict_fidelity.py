@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_metrics import curved, direct_frechet, straight, with_points
+from some_motions import curved, direct_frechet, straight, with_points
 
 from det_core.metrics import motion_fidelity
 from det_core.tracking.tracks import Tracks

@@ -13,6 +13,11 @@ from det_core.kernels.reference import temporal_conv_reference
 FAMILIES = ("cogvideox", "hunyuan_video", "wan", "ltx")
 LATENT_CHANNELS = {"cogvideox": 4, "hunyuan_video": 4, "wan": 4, "ltx": 8}
 TEXT_WIDTH, TEXT_LENGTH = 16, 5
+WIDE = {  # large enough for tokens to outweigh what is constant
+    "cogvideox": dict(heads=6, attention_head_dim=64),
+    "hunyuan_video": dict(heads=6, attention_head_dim=64, rope_axes_dim=(16, 24, 24)),
+    "wan": dict(heads=6, attention_head_dim=64, ffn_dim=1056),
+}
 
 
 def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **changes: Any) -> nn.Module:

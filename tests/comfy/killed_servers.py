@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from checkpoints import save_native, transformer  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402
 from conftest import COMFYUI, write_source_video  # noqa: E402
-from test_server import SAVE, only, training  # noqa: E402
+from graphs import SAVE, only, training  # noqa: E402
 
 from det_core.training.state import TrainState  # noqa: E402
 

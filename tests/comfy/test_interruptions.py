@@ -14,9 +14,9 @@ import pytest
 import torch
 from comfy_server import ComfyServer, PromptError
 from conftest import COMFYUI, ROOT
+from graphs import SAVE, only
 from safetensors.torch import load_file
-from test_never_twice import STEPS, demo, watched
-from test_server import SAVE, only
+from short_demo import STEPS, demo, watched
 
 
 def named(run: str, seed: int) -> dict:
