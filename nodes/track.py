@@ -7,10 +7,17 @@ from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
 from ..det_core.tracking.moves import WHAT
+from ..det_core.tracking.trackers import TRACKERS
+from ._comfy.display.notice import say
 from ._comfy.display.preview import preview_video
 from ._comfy.sockets.checked import tracks_value, video_frames
 from ._comfy.sockets.pointing import boxes_of, clicks_of, subject_mask
 from ._comfy.sockets.tracking import TRACKER_NAMES, track_what
+
+FOUND_BY_MOTION = (
+    "the subject was found by its motion, its shadow included; a part that looks like the background may be missing. "
+    "Look at the points: where they are wrong, give a mask, a box or clicks"
+)
 
 
 class DeTTrackVideo(io.ComfyNode):
@@ -127,6 +134,8 @@ class DeTTrackVideo(io.ComfyNode):
         with torch.inference_mode(False):
             generator = torch.Generator().manual_seed(point_seed)
             tracks, still = track_what(video.clone(), subject, points, tracker, generator, what_moves)
+        if subject is None and what_moves != "camera" and tracks.tracker in TRACKERS:
+            say(FOUND_BY_MOTION)
         drawn = draw_tracks(video, tracks)
         return io.NodeOutput(
             tracks_value(tracks, video.shape[2], video.shape[1], still),

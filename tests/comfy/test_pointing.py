@@ -39,8 +39,11 @@ def starts(frames, **where) -> torch.Tensor:
 def test_pointing_chooses_among_what_moves(pack, two_movers, tmp_path, monkeypatch):
     import folder_paths
 
+    said: list[str] = []
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    monkeypatch.setattr("det_pack.nodes.track.say", said.append)
     both = starts(two_movers)
+    assert "Look at the points" in said.pop(), "found by its motion: the artist is asked to look"
     assert both[:, 0].min() < 70 and both[:, 0].max() > 90
     box = {"x": 0, "y": 0, "width": 75, "height": HEIGHT}
     for given in (box, [box], [[box]]):
@@ -50,6 +53,7 @@ def test_pointing_chooses_among_what_moves(pack, two_movers, tmp_path, monkeypat
     mask = torch.zeros(1, HEIGHT, WIDTH)
     mask[:, 40:64, 96:120] = 1
     assert starts(two_movers, mask=mask, box=box)[:, 0].min() > 85  # a mask counts first
+    assert len(said) == 1, "who pointed is not asked: the one word is for an empty box"
 
 
 @pytest.mark.parametrize(
