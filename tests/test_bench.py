@@ -182,6 +182,8 @@ def test_means_count_each_case_once_and_gains_are_paired():
     assert mean_over_cases(results, "det", "edit_fidelity") is None
     gain = paired_gain(results, "det", "motion_fidelity")
     assert gain.mean == pytest.approx((0.7 + 0.2) / 2) and gain.count == 2
+    again = [*results, result("a", "det", 1, motion_fidelity=0.5)]  # a case of two pairs weighs as one of one
+    assert paired_gain(again, "det", "motion_fidelity").mean == pytest.approx(((0.7 + 0.1) / 2 + 0.2) / 2)
     assert paired_gain(results, "det", "motion_fidelity", "easy").low is None  # one case has no interval
     assert paired_gain(results, "det", "edit_fidelity") is None
 
@@ -204,6 +206,10 @@ def test_leakage_and_diversity_follow_their_definitions():
     (near, _) = with_leakage(
         [result("a", "det", seed, look=look) for seed, look in enumerate([[3.0, 0.0], [1.0, 1.0]])]
     )
+    (alone,) = with_leakage([result("a", "det", 0, look=[1.0, 0.0])])
+    assert alone["scores"]["diversity"] is None, "one seed differs from none"
+    zoned = with_leakage([result("a", "none", 0, source_similarity=0.5), result("a", "sma", 0, source_similarity=0.8)])
+    assert zoned[1]["scores"]["leakage"] == pytest.approx(0.6), "the base is the model without adapter alone"
     assert near["scores"]["diversity"] == pytest.approx(100 * (1 - 2**-0.5)), "45 degrees, whatever their lengths"
 
 

@@ -207,6 +207,8 @@ def test_errors_say_what_to_do():
     )
     with pytest.raises(ValueError, match="21 frames and the generated tracks 20.*resample"):
         motion_fidelity(tracks, Tracks(tracks.points[:, :20], tracks.visible[:, :20]))
+    with pytest.raises(ValueError, match="20 frames and the generated tracks 21.*resample"):
+        motion_fidelity(Tracks(tracks.points[:, :20], tracks.visible[:, :20]), tracks)
     with pytest.raises(ValueError, match="9 tracks and the generated video 4.*best"):
         motion_fidelity(tracks, Tracks(tracks.points[:4], tracks.visible[:4]))
     with pytest.raises(ValueError, match="source tracks is visible in any frame"):

@@ -48,3 +48,7 @@ def test_what_is_no_noise_is_refused():
         TrainConfig(noise="gaussian")
     with pytest.raises(ValueError, match="from 0 .clean. to 1 at most, got 0.9 to 0.8"):
         TrainConfig(noise_span=(0.9, 0.8))
+    with pytest.raises(ValueError, match="got -0.1 to 0.5"):
+        TrainConfig(noise_span=(-0.1, 0.5))
+    with pytest.raises(ValueError, match="got 0.5 to 0.5"):
+        TrainConfig(noise_span=(0.5, 0.5))

@@ -111,6 +111,9 @@ def test_a_reduced_clip_covers_the_same_picture():
     (view,) = training_views(spec, torch.zeros(1, 4, 3, 4, 6), None, scale=0.5)
     assert view.rows == (0.5, 2.5, 4.5, 6.5) and view.columns[-1] == 10.5
     assert view.times is None and view.tracks is None
+    (view,) = training_views(spec, torch.zeros(1, 4, 3, 4, 6), None, scale=0.7)
+    assert view.rows[0] + view.rows[-1] == pytest.approx(4 / 0.7 - 1), "a full size that is no whole number of cells"
+    assert view.columns[0] + view.columns[-1] == pytest.approx(6 / 0.7 - 1)
     (view,) = training_views(spec, torch.zeros(1, 4, 3, 44, 6), None, scale=0.75, full_size=(60, 8))
     assert view.rows[-1] == pytest.approx(43.5 * 60 / 44 - 0.5), "480 rows of pixels become 352, not 360"
     assert view.rows[0] + view.rows[-1] == pytest.approx(59) and view.columns[-1] == pytest.approx(5.5 / 0.75 - 0.5)
