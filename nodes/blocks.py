@@ -37,7 +37,7 @@ class DeTShowBlocks(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="bars"),
+                io.Image.Output(display_name="bars", tooltip="A bar a block, over all blocks of the model."),
                 io.String.Output(display_name="report", tooltip="A line a block: its number and its share."),
             ],
             is_output_node=True,

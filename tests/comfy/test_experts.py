@@ -84,7 +84,7 @@ def test_an_adapter_is_not_put_on_another_version_of_ltx(pack):
         apply(models["LTX-2.5"], adapter)
     assert str(refused.value) == (
         "this motion adapter was made for ltx2 2.3 with 3 blocks of 32 channels, but the model is ltx2 2.5 with 3 "
-        "blocks of 32 channels: load the model it was trained on, or train an adapter for this one"
+        "blocks of 32 channels: load the model it was trained on, or train one for this model"
     )
     del adapter.metadata["base_version"]
     apply(models["LTX-2.5"], adapter)  # a file that does not say is not refused

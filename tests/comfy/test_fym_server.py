@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfy_server import PromptError
-from graphs import compared, failed, only, saved_videos, shrunk, sprite_fidelity, wait_for_step, workflow
+from graphs import compared, failed, fitted, only, saved_videos, shrunk, sprite_fidelity, wait_for_step, workflow
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -161,6 +161,8 @@ def test_bad_input_is_refused_with_advice(server):
     assert error.node == TRAIN and "this head map is of embedded" in error.message
 
     graph = wan()  # frames of another size than those that were encoded
-    only(graph, TRAIN)["frames"] = only(graph, "DeTFitVideo")["frames"]
+    other = {"image": fitted(graph), "upscale_method": "bilinear", "width": 64, "height": 128, "crop": "disabled"}
+    graph["other"] = {"class_type": "ImageScale", "inputs": other, "_meta": {"title": "another size"}}
+    only(graph, TRAIN).update(frames=["other", 0], vae=only(graph, "VAEEncodeTiled")["vae"])
     error = failed(server, graph)
     assert error.node == TRAIN and "connect the very frames that you encode" in error.message

@@ -198,8 +198,9 @@ def test_fifty_prompts_back_to_back(tmp_path):
             memory.append(own.rss_mb())
     finally:
         own.stop()
-    print(f"resident memory after prompt 5: {memory[4]:.0f} MB, after prompt 50: {memory[49]:.0f} MB")
-    assert memory[49] < 1.05 * memory[4]
+    early, late = max(memory[10:20]), max(memory[40:])  # the allocator settles during the first ten
+    print(f"resident memory after prompts 11 to 20: at most {early:.0f} MB, after 41 to 50: {late:.0f} MB")
+    assert late < 1.05 * early
 
 
 def test_start_up_is_quick_and_light(server):

@@ -245,7 +245,7 @@ def training_graph(steps: int, **inputs) -> dict:
         elif node["class_type"] == "DeTSaveMotionAdapter":
             node["inputs"] |= {"name": "step", "overwrite": True}
     dropped = ("DeTApplyMotionAdapter", "KSampler", "VAEDecodeTiled", "CreateVideo", "SaveVideo", "DeTEvaluateMotion")
-    dropped += ("MarkdownNote", "LossGraphNode", "DeTEmptyStepVideoLatent")
+    dropped += ("MarkdownNote", "LossGraphNode", "DeTEmptyStepVideoLatent", "DeTCompareVideos")
     return {number: node for number, node in graph.items() if node["class_type"] not in dropped}
 
 
