@@ -7,17 +7,13 @@ from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
 from ..det_core.tracking.moves import WHAT
+from ..det_core.tracking.subject import FOUND_BY_MOTION
 from ..det_core.tracking.trackers import TRACKERS
 from ._comfy.display.notice import say
 from ._comfy.display.preview import preview_video
 from ._comfy.sockets.checked import tracks_value, video_frames
 from ._comfy.sockets.pointing import boxes_of, clicks_of, subject_mask
 from ._comfy.sockets.tracking import TRACKER_NAMES, track_what
-
-FOUND_BY_MOTION = (
-    "the subject was found by its motion, its shadow included; a part that looks like the background may be missing. "
-    "Look at the points: where they are wrong, give a mask, a box or clicks"
-)
 
 
 class DeTTrackVideo(io.ComfyNode):

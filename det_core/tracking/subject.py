@@ -23,6 +23,10 @@ EVERY = 16  # frames: after as many a third of a weights-free tracker's points i
 LOOKED_AT = 4  # frames: nearer to the end, what moves is found by looking back
 SPACINGS = 2.0  # a pixel of the subject is covered by a point within twice the points' mean distance
 BESIDE = 0.02  # of the picture's short side: a point as near to the subject is still on it
+FOUND_BY_MOTION = (
+    "the subject was found by its motion, its shadow included; a part that looks like the background may be missing. "
+    "Look at the points: where they are wrong, point at it or give a mask"
+)
 SAME_SUBJECT = 0.3  # IoU of a given mask with what is found to move, for later finds to be that subject
 
 
@@ -70,6 +74,8 @@ def follow_subject(
     from .foreground import found_subject
     from .trackers import track
 
+    if mask is None:
+        logger.info(FOUND_BY_MOTION)
     subject, doubt = (mask, "") if mask is not None else found_subject(frames)
     first = track(frames, sample_query_points(subject, count, generator=generator), tracker=tracker, device=device)
     places, asked, subjects = [], [], {}
