@@ -86,7 +86,7 @@ class Large:
         g.column("Result", WIDE)
         compare(g, source.frames, result, without, source.fps, f"det/{self.name} compared")
         save_video(g, video, f"det/{self.name}")
-        evaluate(g, source.tracks, result, height=330)
+        evaluate(g, source.tracks, result, height=304)
 
 
 COGVIDEOX = Large(

@@ -14,7 +14,7 @@ HEIGHTS = {
     "DeTSaveMotionAdapter": 236,
     "DeTTrackVideo": 330,
     "DeTTrainMotionAdapter": 700,
-    "DeTCompareVideos": 280,
+    "DeTCompareVideos": 390,
     "FYMClassifyHeads": 300,
     "FYMSaveMotionLoRA": 124,
     "FYMTrainMotionLoRA": 760,

@@ -28,7 +28,7 @@ def ended(g: Graph, source: Source, result: Out, without: Out, video: Out, name:
     g.column("Result", WIDE)
     compare(g, source.frames, result, without, source.fps, f"det/{name} compared")
     save_video(g, video, f"det/{name}")
-    evaluate(g, source.tracks, result, height=330)
+    evaluate(g, source.tracks, result, height=304)
 
 
 def learned(g: Graph, model: Out, source: Source, caption: Out, run_name: str, **changes) -> Out:
