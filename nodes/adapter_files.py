@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io, ui
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
@@ -14,9 +12,8 @@ from ._comfy.display.notice import say
 from ._comfy.display.preview import image_of
 from ._comfy.loading import paths
 from ._comfy.loading.library import found_motions, in_short, library_sheet
+from ._comfy.loading.saved import saved
 from ._comfy.sockets.checked import DetAdapter
-
-logger = logging.getLogger(__name__)
 
 HIDDEN = ("kept_blocks", IDENTITY, THUMBNAIL)  # of what a file says: nothing to read, or said in other words
 
@@ -81,15 +78,12 @@ class DeTSaveMotionAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, adapter, name, overwrite, caption="", preview=None, license="") -> io.NodeOutput:
         path = paths.new_path(paths.ADAPTERS, name, overwrite=overwrite)
-        shown, caption = paths.shown_name(paths.ADAPTERS, path), caption.strip()
+        caption = caption.strip()
         clone = MotionAdapter(adapter.base_model, adapter.num_blocks, adapter.blocks)  # the same kernels, own metadata
         words = {"title": path.stem, "description": caption, "license": license.strip()}
         clone.metadata = adapter.metadata | card(preview, **words) | ({"caption": caption} if caption else {})
         clone.save(path)
-        text = f"models/{paths.ADAPTERS}/{shown}"
-        logger.info("motion adapter saved: %s", path)
-        say(text)
-        return io.NodeOutput(shown, ui={"text": [text]})
+        return saved(paths.ADAPTERS, path)
 
 
 class DeTLoadMotionAdapter(io.ComfyNode):
@@ -118,8 +112,7 @@ class DeTLoadMotionAdapter(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name) -> str:
-        path = paths.adapter_path(name)
-        return f"{path}:{path.stat().st_mtime_ns}"
+        return paths.stamp(paths.adapter_path(name))
 
     @classmethod
     def execute(cls, name) -> io.NodeOutput:
@@ -161,7 +154,7 @@ class DeTMotionLibrary(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, search) -> str:
-        return repr([(name, paths.adapter_path(name).stat().st_mtime_ns) for name in paths.adapter_names()])
+        return repr([paths.stamp(paths.adapter_path(name)) for name in paths.adapter_names()])
 
     @classmethod
     def execute(cls, search) -> io.NodeOutput:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ._comfy.display.notice import say
 from ._comfy.loading import paths
+from ._comfy.loading.saved import saved
 from ._comfy.sockets.lora_model import write_lora
 
 
@@ -49,8 +49,4 @@ class FYMSaveMotionLoRA(io.ComfyNode):
     def execute(cls, lora, name, overwrite) -> io.NodeOutput:
         path = paths.new_path(paths.LORAS, name, overwrite=overwrite)
         metadata = write_lora(lora, path)
-        shown = paths.shown_name(paths.LORAS, path)
-        steps = f", {metadata['steps']} steps" if "steps" in metadata else ""
-        text = f"models/{paths.LORAS}/{shown}{steps}"
-        say(text)
-        return io.NodeOutput(shown, ui={"text": [text]})
+        return saved(paths.LORAS, path, f", {metadata['steps']} steps" if "steps" in metadata else "")

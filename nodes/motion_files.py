@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io
 
 from ..det_core.guidance.reference import MotionReference, describe_source, subject_cells
-from ._comfy.display.notice import say
 from ._comfy.loading import paths
 from ._comfy.loading.model_spec import model_spec
+from ._comfy.loading.saved import saved
 from ._comfy.sockets.checked import latent_tracks, video_channels, video_frames, video_latents
-
-logger = logging.getLogger(__name__)
 
 
 class DeTSaveMotion(io.ComfyNode):
@@ -66,11 +62,7 @@ class DeTSaveMotion(io.ComfyNode):
         about = {} if frames is None else describe_source(name, fps, video_frames(frames))
         path = paths.new_path(paths.MOTIONS, name, overwrite=overwrite)
         MotionReference(model.model.process_latent_in(z), spec.name, subject, about).save(path)
-        shown = paths.shown_name(paths.MOTIONS, path)
-        text = f"models/{paths.MOTIONS}/{shown}"
-        logger.info("motion saved: %s", path)
-        say(text)
-        return io.NodeOutput(shown, ui={"text": [text]})
+        return saved(paths.MOTIONS, path)
 
 
 class DeTLoadMotion(io.ComfyNode):
@@ -96,8 +88,7 @@ class DeTLoadMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, name, model=None) -> str:
-        path = paths.motion_path(name)
-        return f"{path}:{path.stat().st_mtime_ns}"
+        return paths.stamp(paths.motion_path(name))
 
     @classmethod
     def execute(cls, model, name) -> io.NodeOutput:

@@ -29,21 +29,30 @@ def register_folders() -> None:
 
 
 def adapter_names() -> list[str]:
-    """The adapters that the loader offers, newest files included."""
-    folder_paths.filename_list_cache.pop(ADAPTERS, None)
-    listed = folder_paths.get_filename_list(ADAPTERS)
-    shown = [name for name in listed if not name.endswith(STATE_SUFFIX) and not is_hidden(name)]
-    return sorted(shown, key=natural)
+    """The adapters that the loader offers."""
+    return sorted((name for name in _listed(ADAPTERS) if not name.endswith(STATE_SUFFIX)), key=natural)
 
 
 def adapter_path(name: str) -> Path:
     """The file of an adapter that the loader offered. Raises ValueError for anything else."""
-    if name not in adapter_names():
-        raise ValueError(
-            f"there is no adapter {name!r} in models/{ADAPTERS}: press R to refresh the list, or save one with "
-            "Save Motion Adapter"
-        )
-    return Path(folder_paths.get_full_path_or_raise(ADAPTERS, name))
+    return _offered(ADAPTERS, "adapter", name, adapter_names(), ", or save one with Save Motion Adapter")
+
+
+def stamp(path: Path) -> str:
+    """What changes when a loaded file does: a loader's answer to `fingerprint_inputs`."""
+    return f"{path}:{path.stat().st_mtime_ns}"
+
+
+def _listed(kind: str) -> list[str]:
+    """The files of models/`kind`, newest included, without hidden ones."""
+    folder_paths.filename_list_cache.pop(kind, None)
+    return [name for name in folder_paths.get_filename_list(kind) if not is_hidden(name)]
+
+
+def _offered(kind: str, what: str, name: str, names: list[str], otherwise: str = "") -> Path:
+    if name not in names:
+        raise ValueError(f"there is no {what} {name!r} in models/{kind}: press R to refresh the list{otherwise}")
+    return Path(folder_paths.get_full_path_or_raise(kind, name))
 
 
 def safe_name(name: str, kind: str = ADAPTERS) -> str:
@@ -89,32 +98,23 @@ def state_path(stem: str) -> Path:
 
 
 def conditioning_names() -> list[str]:
-    """The encoded prompts that the loader offers, newest files included."""
-    folder_paths.filename_list_cache.pop(CONDITIONINGS, None)
-    return [name for name in folder_paths.get_filename_list(CONDITIONINGS) if not is_hidden(name)]
+    """The encoded prompts that the loader offers."""
+    return _listed(CONDITIONINGS)
 
 
 def conditioning_path(name: str) -> Path:
     """The file of an encoded prompt that the loader offered. Raises: ValueError for anything else."""
-    if name not in conditioning_names():
-        raise ValueError(f"there is no conditioning {name!r} in models/{CONDITIONINGS}: press R to refresh the list")
-    return Path(folder_paths.get_full_path_or_raise(CONDITIONINGS, name))
+    return _offered(CONDITIONINGS, "conditioning", name, conditioning_names())
 
 
 def motion_names() -> list[str]:
-    """The motions that the loader offers, newest files included."""
-    folder_paths.filename_list_cache.pop(MOTIONS, None)
-    return [name for name in folder_paths.get_filename_list(MOTIONS) if not is_hidden(name)]
+    """The motions that the loader offers."""
+    return _listed(MOTIONS)
 
 
 def motion_path(name: str) -> Path:
     """The file of a motion that the loader offered. Raises: ValueError for anything else."""
-    if name not in motion_names():
-        raise ValueError(
-            f"there is no motion {name!r} in models/{MOTIONS}: press R to refresh the list, or save one with Save "
-            "Motion"
-        )
-    return Path(folder_paths.get_full_path_or_raise(MOTIONS, name))
+    return _offered(MOTIONS, "motion", name, motion_names(), ", or save one with Save Motion")
 
 
 def dit_names() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import comfy.model_base
 import torch
+from comfy.nested_tensor import NestedTensor
 
 from ....det_core.models.families import DiTSpec, unwrapped
 
@@ -65,6 +66,12 @@ def stream_shapes(model, video: torch.Size) -> list[tuple[int, ...]]:
     length."""
     silence = [(video[0], 32, 2, 0)] if isinstance(model, comfy.model_base.MiniMaxH3) else []
     return [tuple(video), *silence]
+
+
+def with_silence(model, video: torch.Tensor) -> torch.Tensor:
+    """The latents of a video as samplers take them: alone, or first of the model's streams."""
+    silence = [torch.zeros(shape) for shape in stream_shapes(model, video.shape)[1:]]
+    return NestedTensor([video, *silence]) if silence else video
 
 
 def _guide_tokens(call: Mapping[str, Any]) -> int:

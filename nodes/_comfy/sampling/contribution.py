@@ -5,11 +5,10 @@ from __future__ import annotations
 import comfy.sample
 import comfy.samplers
 import torch
-from comfy.nested_tensor import NestedTensor
 
 from ....det_core.adapter.contribution import Contributions
 from .adapter_wrapper import METER, has_adapter
-from .call import stream_shapes
+from .call import with_silence
 
 
 def measured_shares(model, prompt: list, latents: torch.Tensor, at_percent: float) -> dict[int, float]:
@@ -23,8 +22,7 @@ def measured_shares(model, prompt: list, latents: torch.Tensor, at_percent: floa
     measured.model_options["transformer_options"][METER] = contributions
     sigma = float(model.get_model_object("model_sampling").percent_to_sigma(at_percent))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    silence = [torch.zeros(shape) for shape in stream_shapes(model.model, latents.shape)[1:]]
-    noise, clean = (NestedTensor([x, *silence]) if silence else x for x in (noise, latents))
+    noise, clean = (with_silence(model.model, x) for x in (noise, latents))
     comfy.sample.sample_custom(
         measured,
         noise,

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 import comfy.model_management as mm
 import comfy.sample
 import torch
-from comfy.nested_tensor import NestedTensor
 from PIL import Image
 
 from ....det_core.lora.lora import LoRA
 from ....det_core.tracking.draw import contact_sheet
 from ..gradients.weights import load_for_autograd
 from ..sampling.adapter_wrapper import apply_adapter
-from ..sampling.call import stream_shapes
+from ..sampling.call import with_silence
 
 
 class Sampler:
@@ -35,8 +34,7 @@ class Sampler:
         try:
             with self._applied(adapter) as model:
                 noise = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed))
-                silence = [torch.zeros(shape) for shape in stream_shapes(self.denoiser.model, self.shape)[1:]]
-                noise = NestedTensor([noise, *silence]) if silence else noise
+                noise = with_silence(self.denoiser.model, noise)
                 samples = comfy.sample.sample(
                     model,
                     noise,
@@ -50,7 +48,7 @@ class Sampler:
                     disable_pbar=True,
                     seed=self.seed,
                 )
-                frames = self.vae.decode(samples.unbind()[0] if silence else samples)
+                frames = self.vae.decode(samples.unbind()[0] if samples.is_nested else samples)
         finally:
             mm.in_training = training
             load_for_autograd([patcher])
