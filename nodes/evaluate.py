@@ -7,7 +7,6 @@ import logging
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core.metrics.apart import scored_apart
 from ..det_core.metrics.motion import VARIANTS, MotionScore, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
 from ._comfy.display.notice import say
@@ -121,6 +120,8 @@ def _apart(source, wanted: Tracks, found: Tracks, variant: str) -> str:
     still = source.get("still") if isinstance(source, dict) else None
     if still is None or len(wanted) != len(found) or len(still) != len(wanted):
         return ""
+    from ..det_core.metrics.apart import scored_apart  # needs OpenCV
+
     with torch.inference_mode(False):
         scores = scored_apart(wanted, found, still.clone(), variant)
     told = {name: score if isinstance(score, str) else f"{score.score:.3f}" for name, score in scores.items()}

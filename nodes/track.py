@@ -6,8 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..det_core.tracking.draw import draw_tracks
-from ..det_core.tracking.moves import WHAT
-from ..det_core.tracking.subject import FOUND_BY_MOTION
+from ..det_core.tracking.subject import FOUND_BY_MOTION, WHAT
 from ..det_core.tracking.trackers import TRACKERS
 from ._comfy.display.notice import say
 from ._comfy.display.preview import preview_video

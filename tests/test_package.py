@@ -41,6 +41,18 @@ def run(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
 
+def test_starting_comfyui_needs_no_opencv():
+    """What the nodes import of det_core when ComfyUI starts leaves alone what only some of them need."""
+    wanted = set()
+    for path in (ROOT / "nodes").rglob("*.py"):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("det_core"):
+                wanted.add(statement.module)
+    code = f"import importlib, sys\nfor name in {sorted(wanted)}: importlib.import_module(name)\n"
+    outcome = run(code + "assert not {'cv2', 'kornia', 'matplotlib', 'sklearn'} & set(sys.modules)")
+    assert len(wanted) > 20 and outcome.returncode == 0, outcome.stderr[-300:]
+
+
 @pytest.mark.slow
 def test_det_core_is_comfy_free():
     outcome = run(IMPORT_ALL)

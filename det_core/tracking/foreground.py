@@ -182,12 +182,12 @@ def _evidence(moving: np.ndarray, residual: np.ndarray, unlike: np.ndarray) -> _
     differs = unlike > max(UNLIKE_LEVELS, 3 * noise)
     parts = _large_parts(differs, touching=inside)
     if parts.any() and (differs & ~parts).mean() < STRAY_SHARE:  # little else differs: the background is well known
-        return _Evidence(_grown(inside | parts, 2 * cell), parts, _shrunk(parts, cell // 2))
+        return _Evidence(grown(inside | parts, 2 * cell), parts, _shrunk(parts, cell // 2))
     likely = inside & differs
     if likely.sum() < FEWEST_UNLIKE * inside.sum():
         likely = inside
     strong = (residual >= np.quantile(residual[moving], 1 - SURE_SHARE))[np.ix_(y, x)]
-    return _Evidence(_grown(inside, 2 * cell), likely, _shrunk(inside, cell // 2) & strong & likely)
+    return _Evidence(grown(inside, 2 * cell), likely, _shrunk(inside, cell // 2) & strong & likely)
 
 
 def _outline(picture: np.ndarray, evidence: _Evidence) -> np.ndarray:
@@ -216,7 +216,8 @@ def _commoner_colour(picture: np.ndarray, subject: np.ndarray, backgrounds: list
     return (share > np.max(others, axis=0))[colour]
 
 
-def _grown(mask: np.ndarray, radius: int) -> np.ndarray:
+def grown(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask (h, w) bool and all within `radius` px of it."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return cv2.dilate(mask.astype(np.uint8), disc) > 0
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 
 from .camera import homography, without_camera
+from .foreground import found_subject, grown
 from .tracks import Tracks, sample_query_points
 
-WHAT = ("subject", "camera", "both")
 MARGIN = 0.03  # of the short side: so far around the subject no point counts as still
 FEWEST = 8  # points that are seen in two frames, for a homography between them
 EXPLAINED = 0.004  # of the picture's sides: a point that fits the camera's homography this well is explained by it
 
 
-def still_points(frames: torch.Tensor, subject: torch.Tensor | None, count: int, generator: torch.Generator):
+def still_points(
+    frames: torch.Tensor, subject: torch.Tensor | None, count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Points on what only the camera moves, half of them in the first frame and half in the last, which shows what has
     come into view.
 
     Args: frames (T, H, W, 3); subject (H, W), a mask of the subject in the first frame, None to find it.
     Returns: (N, 2) positions in [0, 1], (N,) frames in which they are.
     """
-    from .foreground import found_subject
-
+    radius = max(1, round(MARGIN * min(frames.shape[1:3])))
     first = (subject > 0.5, "") if subject is not None else found_subject(frames)
     places, asked = [], []
     for frame, (mask, doubt), wanted in (
@@ -31,7 +31,7 @@ def still_points(frames: torch.Tensor, subject: torch.Tensor | None, count: int,
         (len(frames) - 1, found_subject(frames.flip(0)), count // 2),
     ):
         # Where nothing moves against the camera, all of the picture is still.
-        still = torch.ones_like(mask) if doubt else ~_grown(mask)
+        still = torch.ones_like(mask) if doubt else ~torch.from_numpy(grown(mask.numpy(), radius))
         if wanted and still.any():
             places.append(sample_query_points(still, wanted, generator=generator))
             asked += [frame] * len(places[-1])
@@ -61,9 +61,3 @@ def against_camera(tracks: Tracks, still: torch.Tensor) -> Tracks:
     Args: tracks of subject and background; still (N,) bool, which of them are background.
     """
     return without_camera(tracks.only(~still), cameras_of(tracks.only(still)))
-
-
-def _grown(mask: torch.Tensor) -> torch.Tensor:
-    radius = max(1, round(MARGIN * min(mask.shape)))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return torch.from_numpy(cv2.dilate(mask.numpy().astype(np.uint8), disc) > 0)

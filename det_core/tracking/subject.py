@@ -23,6 +23,7 @@ EVERY = 16  # frames: after as many a third of a weights-free tracker's points i
 LOOKED_AT = 4  # frames: nearer to the end, what moves is found by looking back
 SPACINGS = 2.0  # a pixel of the subject is covered by a point within twice the points' mean distance
 BESIDE = 0.02  # of the picture's short side: a point as near to the subject is still on it
+WHAT = ("subject", "camera", "both")  # can be followed; for the camera see `moves`
 FOUND_BY_MOTION = (
     "the subject was found by its motion, its shadow included; a part that looks like the background may be missing. "
     "Look at the points: where they are wrong, point at it or give a mask"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ....det_core.tracking.pointed import Box, Click, in_boxes, under_clicks
 from .checked import first_mask
+
+if TYPE_CHECKING:
+    from ....det_core.tracking.pointed import Box, Click
 
 
 def subject_mask(
@@ -24,7 +26,8 @@ def subject_mask(
         return torch.nn.functional.interpolate(mask[None, None], tuple(size), mode="nearest")[0, 0]
     if not boxes and not clicks:
         return None
-    from ....det_core.tracking.foreground import foreground_mask  # OpenCV takes a moment to import
+    from ....det_core.tracking.foreground import foreground_mask  # these need OpenCV
+    from ....det_core.tracking.pointed import in_boxes, under_clicks
 
     moving = foreground_mask(video)
     found = in_boxes(moving, boxes) if boxes else torch.zeros_like(moving)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import comfy.model_management as mm
 import torch
 
-from ....det_core.tracking.moves import still_points
 from ....det_core.tracking.subject import follow_subject
 from ....det_core.tracking.trackers import TRACKERS, track
 from ....det_core.tracking.tracks import Tracks, sample_query_points
@@ -50,6 +49,8 @@ def track_what(
         return track_video(frames, mask, count, tracker, generator), None
     if tracker == SPRITE:
         raise ValueError("the sprite tracker reads one shape and no camera: choose auto")
+    from ....det_core.tracking.moves import still_points  # needs OpenCV
+
     on_still = count if what == "camera" else max(1, count // 2)
     places, asked = still_points(frames, mask, on_still, generator)
     device = mm.get_torch_device()
