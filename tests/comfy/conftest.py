@@ -11,7 +11,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(ROOT / "tests")]
 
 from environment import comfyui_path  # noqa: E402
 
@@ -82,3 +82,19 @@ def server(pack, base_directory):
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def small(pack):
+    """Step-Video's small modules and their inputs."""
+    import stepvideo_golden
+
+    return stepvideo_golden
+
+
+@pytest.fixture(scope="module")
+def folder(small, tmp_path_factory):
+    """A published folder of Step-Video, small."""
+    import stepvideo_folder
+
+    return stepvideo_folder.write_folder(tmp_path_factory.mktemp("models") / "stepvideo-t2v")

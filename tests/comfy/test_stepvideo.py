@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-REFERENCE = ROOT.parent / "shared" / "data" / "stepvideo"
 
 
 def comfy(name: str):
     return importlib.import_module(f"det_pack.nodes.{name}")
-
-
-@pytest.fixture(scope="module")
-def small(pack):
-    import stepvideo_golden
-
-    return stepvideo_golden
-
-
-@pytest.fixture(scope="module")
-def folder(small, tmp_path_factory):
-    import stepvideo_folder
-
-    return stepvideo_folder.write_folder(tmp_path_factory.mktemp("models") / "stepvideo-t2v")
 
 
 @pytest.fixture

@@ -17,20 +17,6 @@ def comfy(name: str):
     return importlib.import_module(f"det_pack.nodes.{name}")
 
 
-@pytest.fixture(scope="module")
-def small(pack):
-    import stepvideo_golden
-
-    return stepvideo_golden
-
-
-@pytest.fixture(scope="module")
-def folder(small, tmp_path_factory):
-    import stepvideo_folder
-
-    return stepvideo_folder.write_folder(tmp_path_factory.mktemp("models") / "stepvideo-t2v")
-
-
 def prompts(small) -> tuple[list, list]:
     """Conditionings of 5 and 3 tokens of Step-LLM, as the CLIP gives them: cut to their own length."""
     _, _, llm, clip, _ = small.transformer_inputs()
