@@ -244,7 +244,9 @@ class TestSampling:
                     model(x, now[None], c["llm_states"], c["clip_states"], c["text_mask"]) for c in (cond, uncond)
                 )
                 x = x + (without + 9 * (with_prompt - without)) * (then - now)
-        assert (found - x.transpose(1, 2)).abs().max() < 1e-5
+        # Guidance 9 multiplies the rounding of 60 evaluations, which the number of threads changes: 1.1e-5 was seen.
+        # A time that is wrong by 1e-5 shows as 3e-3.
+        assert (found - x.transpose(1, 2)).abs().max() < 1e-4
 
     def test_the_prediction_of_clean_latents(self, model, denoiser):
         x, cond = LATENTS.transpose(1, 2), COND
