@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from .media.card import card
 from .media.masks import read_mask
+from .media.rate import Timed, shortened, timed
 from .media.video import VideoFile, choose_frames
 from .models.embedded.base_model import sprite_tracks
 from .models.embedded.carried import carried_clip
@@ -70,6 +71,9 @@ class SourceFiles:
     tracks: a file of the user's own tracks over the whole video, instead of a tracker.
     tracker: "auto", "cotracker", "dis", "lk", or, for clips of the embedded model's own kind, "sprite".
     frames, size: other than the model's own number of frames and (height, width).
+    fps: frames a second to use of the video, 0 the model's own; None: every frame, whatever its rate.
+    longer: what happens to a longer video, one of `rate.LONGER`; None: it is thinned as the paper's code does
+        (`choose_frames`), or cut where `fps` is given.
     carry: for the embedded model, which knows nothing of real videos: draw a disc that moves as the subject does. One
         of CARRY: as it moves in the picture, or as a camera that rests would have seen it.
     """
@@ -81,6 +85,8 @@ class SourceFiles:
     frames: int | None = None
     size: tuple[int, int] | None = None
     carry: str | None = None
+    fps: float | None = None
+    longer: str | None = None
 
 
 def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str = "cpu", seed: int = 0) -> Source:
@@ -94,8 +100,8 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
     if files.carry is not None:
         return _carried(files, spec, seed)
     clip = VideoFile.open(files.video)
-    count = spec.defaults.frames if files.frames is None else files.frames
-    chosen = choose_frames(clip.frames, count, codec=spec.frames, name=str(files.video))
+    used = frames_used(files, clip.frames, clip.fps, spec)
+    chosen = list(used.frames)
     if files.mask is not None:
         read_mask(files.mask, clip.height, clip.width)
     if files.tracks is not None:
@@ -109,10 +115,10 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
             raise ValueError("--tracker sprite reads clips of the embedded model's kind: use auto with this model")
         # Trackers rely on small steps: they see every frame from the first chosen one to the last.
         passed = clip.read(range(chosen[0], chosen[-1] + 1))
-        frames = passed[:: chosen.step]
+        among = [number - chosen[0] for number in chosen]
+        frames = passed[among]
         pixels = resize_frames(frames, height, width)
-        tracks = _tracked(files, spec, passed, chosen.step, pixels, device, seed)
-        frames = frames.clone()
+        tracks = _tracked(files, spec, passed, among, pixels, device, seed)
     if not tracks.visible.any():
         raise ValueError("no tracked point is visible in any chosen frame; give another --mask, --tracker or --tracks")
     if not (tracks.visible[:, 1:] & tracks.visible[:, :-1]).any():
@@ -120,17 +126,34 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
             "no point is seen in two chosen frames in a row: the tracking loss has nothing to hold on to, and motion "
             "fidelity cannot be measured; better give another --mask or --tracker, or cut the clip at its jumps"
         )
-    if chosen.step > 1:
-        log.info("of %d frames %d are used, one in %d", clip.frames, len(chosen), chosen.step)
-    return Source(files.video.name, _digest(files.video), clip.fps / chosen.step, frames, pixels, tracks)
+    if used.said:
+        log.info("%d of %d frames are used: %s", len(chosen), clip.frames, used.said)
+    return Source(files.video.name, _digest(files.video), used.fps, frames, pixels, tracks)
+
+
+def frames_used(files: SourceFiles, frames: int, fps: float, spec: DiTSpec) -> Timed:
+    """Which of a video's `frames`, at `fps` a second, stand for it. Raises: ValueError as `choose_frames`."""
+    count = spec.defaults.frames if files.frames is None else files.frames
+    if files.fps is None and files.longer is None:
+        chosen = choose_frames(frames, count, codec=spec.frames, name=str(files.video))
+        said = f"one frame in {chosen.step}" if chosen.step > 1 else ""
+        return Timed(tuple(chosen), fps / chosen.step, said)
+    wanted = 0.0 if files.fps is None else files.fps or spec.defaults.fps
+    clip = timed(frames, fps, wanted)
+    name = f"{files.video} at {clip.fps:.4g} frames a second"
+    choose_frames(len(clip.frames), count, codec=spec.frames, name=name)  # refuses what is too short
+    return shortened(clip, count, files.longer or "cut")
 
 
 def _carried(files: SourceFiles, spec: DiTSpec, seed: int) -> Source:
     """The embedded model's source that moves as the subject of a real video does."""
     if not spec.family.of_sprites:
         raise ValueError("--carry redraws a video for the embedded model; this model takes the video as it is")
-    if files.tracks is not None or files.frames is not None or files.size is not None:
-        raise ValueError("--carry draws 9 frames of 64x64 pixels of its own: leave out --tracks, --frames and --size")
+    own = (files.tracks, files.frames, files.size, files.fps, files.longer)
+    if any(asked is not None for asked in own):
+        raise ValueError(
+            "--carry draws 9 frames of 64x64 pixels of its own: leave out --tracks, --frames, --size, --fps, --longer"
+        )
     clip = VideoFile.open(files.video)
     video = clip.read(range(clip.frames))
     mask = foreground_mask(video) if files.mask is None else read_mask(files.mask, clip.height, clip.width)
@@ -173,7 +196,7 @@ def _resized(frame: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return channels_first[0].permute(1, 2, 0).contiguous()
 
 
-def _own_tracks(files: SourceFiles, clip: VideoFile, chosen: range) -> Tracks:
+def _own_tracks(files: SourceFiles, clip: VideoFile, chosen: list[int]) -> Tracks:
     found = Tracks.load(files.tracks)
     if found.frames != clip.frames:
         raise ValueError(
@@ -187,12 +210,12 @@ def _tracked(
     files: SourceFiles,
     spec: DiTSpec,
     frames: torch.Tensor,
-    step: int,
+    chosen: list[int],
     pixels: torch.Tensor,
     device: torch.device | str,
     seed: int,
 ) -> Tracks:
-    """Tracks at every `step`th of `frames`; `pixels` are those at the model's size."""
+    """Tracks at the `chosen` ones of `frames`; `pixels` are those at the model's size."""
     if spec.family.of_world and files.tracker in ("auto", SPRITE):
         found = read_tracks(pixels, QUERY_POINTS, torch.Generator().manual_seed(seed))
         if found is not None:
@@ -211,4 +234,4 @@ def _tracked(
         if files.tracker == SPRITE:
             raise ValueError("--tracker sprite reads clips of the embedded model's kind; this video is none: use auto")
     found = track_subject(frames, files.mask, tracker=files.tracker, device=str(device), seed=seed)
-    return found.at(range(0, found.frames, step))
+    return found.at(chosen)

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from . import __version__
-from .adapter.motion_adapter import MotionAdapter
 from .files import atomic_write, slug, write_json
 from .guidance.guide import Plan
 from .guidance.reference import MotionReference, describe_source
 from .guidance.sampling import MotionGuidance
+from .learn import train_on
 from .measure import METRICS, Measurement, Ruler
 from .media.video import write_video
 from .models.base_model import BaseModel
-from .models.families import DiTSpec
 from .models.generate import Sampling, generate, latent_shape
 from .source import Source
 from .tracking.draw import contact_sheet, draw_tracks, loss_curve
 from .training.config import TrainConfig
-from .training.loop import OnStep, fingerprint, train_motion_adapter
-from .training.run import TrainResult
-from .training.saved import Saving, earlier_state
-from .training.state import state_path
-from .training.views import scaled_frames
+from .training.loop import OnStep
 
 log = logging.getLogger(__name__)
 
@@ -227,74 +219,3 @@ def summary(
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def adapter_metadata(
-    source: Source, caption: str, losses: dict[str, list[float]], config: TrainConfig
-) -> dict[str, str]:
-    """What an adapter file says about itself, beyond its shapes."""
-    last = {name: values[-1] for name, values in losses.items() if values}
-    return {
-        "source": source.describe(),
-        "caption": caption,
-        "config": json.dumps(asdict(config)),
-        "steps": str(len(losses["total"])),
-        "losses": json.dumps({k: v for k, v in last.items() if v == v}),
-        "seed": str(config.seed),
-        "pack_version": __version__,
-    }
-
-
-def train_on(
-    model: BaseModel,
-    source: Source,
-    caption: str,
-    config: TrainConfig,
-    path: Path,
-    *,
-    resume: bool = False,
-    save_every: int = 100,
-    on_step=None,
-) -> TrainResult:
-    """Train an adapter and write it to `path`, with its resumable state beside it (`state_path`).
-
-    Both are written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of `on_step`),
-    once more at the last completed step; see `Saving`.
-    Raises: ValueError if it shall resume what learned from something else, or with other settings.
-    """
-    latents = model.encode_video(scaled_frames(source.pixels, model.denoiser.spec, config.scale))
-    cond = model.encode_prompts([caption])
-    learns_from = fingerprint(latents, cond, source.tracks)
-    state_file = state_path(path, learns_from)
-    earlier = earlier_state(state_file, config, learns_from) if resume else None
-    write = partial(_write_adapter, path, source, caption, source.card(caption), model.denoiser.spec)
-    with Saving(state_file, save_every, on_step=on_step, beside=write, go_on="continue with --resume") as saving:
-        result = train_motion_adapter(
-            model.denoiser,
-            latents,
-            cond,
-            source.tracks,
-            config,
-            full_size=latent_shape(model, *source.pixels.shape[:3])[-2:],
-            on_step=saving,
-            resume=earlier,
-        )
-    write(result.adapter, result.losses, config)
-    return result
-
-
-def _write_adapter(
-    path: Path,
-    source: Source,
-    caption: str,
-    card: Mapping[str, str],
-    spec: DiTSpec,
-    adapter: MotionAdapter,
-    losses: dict[str, list[float]],
-    config: TrainConfig,
-) -> None:
-    adapter.metadata.update(adapter_metadata(source, caption, losses, config) | card)
-    adapter.save(path)
-    if spec.experts:  # for programs that load one of them at a time
-        for name, part in adapter.of_experts(spec.experts).items():
-            part.save(path.with_name(f"{path.stem}.{name}.safetensors"))

@@ -11,11 +11,13 @@ from comfy_api.latest import io, ui
 from ..det_core.adapter.motion_adapter import MotionAdapter
 from ..det_core.media.card import card
 from ..det_core.models.families import DiTSpec
+from ..det_core.models.noise import span_of
 from ..det_core.training.config import TrainConfig
 from ..det_core.training.loop import train_motion_adapter
 from ._comfy.display.notice import say
 from ._comfy.display.preview import TrainingView, loss_picture
 from ._comfy.loading import paths
+from ._comfy.loading.base import expert_of
 from ._comfy.sockets.checked import DetAdapter, video_frames
 from ._comfy.sockets.inputs import base_inputs, learning_rate_input, preview_inputs, run_inputs, source_inputs
 from ._comfy.training.caption import HIDDEN, caption_caution, caption_words
@@ -23,7 +25,7 @@ from ._comfy.training.keeper import Keeper
 from ._comfy.training.prepared import Prepared, prepared
 from ._comfy.training.runs import load_weights, resume_is_known, saved_run
 from ._comfy.training.sampler import Sampler
-from ._comfy.training.settings import PRESET_NAMES, chosen_config, in_words, metadata, noise_span
+from ._comfy.training.settings import PRESET_NAMES, chosen_config, in_words, metadata
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +160,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         job = prepared(model, latents, caption, tracks).guided(empty_prompt, guidance)
         words = caption_words(cls)
         numbers = {"steps": steps, "lr": learning_rate, "mid_dim": mid_dim, "kernel_size": kernel_size}
-        part, span = noise_span(noise_range, model)
+        part, span = span_of(noise_range, expert=expert_of(model))
         own = {"tracking_weight": tracking_weight, "seed": train_seed, "noise": noise, "noise_span": span}
         config = chosen_config(preset, job.spec, numbers, **own)
         checkpointing = gradient_checkpointing or preset == "low VRAM"

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from det_core.learn import train_on  # noqa: E402
 from det_core.models.embedded.base_model import EmbeddedModel  # noqa: E402
 from det_core.models.embedded.demo import DEMO_SCENE, DEMO_SOURCE  # noqa: E402
 from det_core.source import SourceFiles, load_source  # noqa: E402
 from det_core.training.loop import TrainConfig  # noqa: E402
 from det_core.training.state import TrainState  # noqa: E402
-from det_core.transfer import train_on  # noqa: E402
 
 STEPS = 8  # the state is written after each
 

@@ -236,6 +236,6 @@ def test_what_does_not_fit_is_refused_in_words(tmp_path):
 
 
 def test_a_model_that_does_not_tell_its_heads_is_named():
-    model = NativeWan(dim=48, heads=HEADS, blocks=1, ffn=48)
-    with pytest.raises(ValueError, match="NativeWan cannot be read head by head"):
+    model = NativeCogVideoX(dim=48, heads=HEADS, blocks=1, time_dim=8)
+    with pytest.raises(ValueError, match="NativeCogVideoX cannot be read head by head"):
         head_count(model, spec_for(model))

@@ -15,6 +15,7 @@ import torch
 from ..adapter.motion_adapter import MotionAdapter
 from ..baselines.lora_losses import DrawnForLoRA, Predicted, dreambooth, motion_director, spectral
 from ..files import write_json
+from ..learn import train_on
 from ..lora.file import load_lora, save_lora
 from ..lora.lora import LoRA
 from ..models.base_model import BaseModel
@@ -22,7 +23,6 @@ from ..source import Source
 from ..training.loop import TrainConfig, fingerprint, fit
 from ..training.saved import Saving, earlier_state
 from ..training.state import state_path
-from ..transfer import train_on
 
 SAVE_EVERY = 100  # steps between two writes of a training's state
 

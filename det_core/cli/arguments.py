@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import torch
 
+from ..media.rate import LONGER
 from ..metrics.features import ClipFeatures, VisionFeatures
 from ..models.base_model import EMBEDDED
 from ..models.compute.checkpointing import POLICIES
+from ..models.noise import NOISES, SPANS
 from ..source import CARRY
 from ..training.presets import PRESETS
 
@@ -59,6 +61,13 @@ def guidance(text: str) -> float:
     """Finite, 0 or more."""
     if (value := number(text)) < 0:
         raise refused(text, "a guidance scale: it is 0 or more, 1 is none")
+    return value
+
+
+def rate(text: str) -> float:
+    """Frames per second: 0, the model's own, or more."""
+    if not 0 <= (value := number(text)) <= 240:
+        raise refused(text, "a number of frames per second, up to 240; 0 is the model's own")
     return value
 
 
@@ -142,6 +151,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add_tracking_arguments(parser, sprites=True)
     parser.add_argument("--tracks", type=Path, help="your own tracks over the whole video, instead of a tracker")
     parser.add_argument(
+        "--fps",
+        type=rate,
+        help="frames per second to use of the video; 0: the model's own; no frame is made up; default: every frame, "
+        "whatever its rate, as in the paper's code",
+    )
+    parser.add_argument(
+        "--longer",
+        choices=LONGER,
+        help="a longer video. cut: its first frames are used; thin: every second or third of all, which moves so much "
+        "faster; default: one frame in (its length / --frames), as in the paper's code; with --fps: cut",
+    )
+    parser.add_argument(
         "--carry",
         nargs="?",
         choices=CARRY,
@@ -177,6 +198,19 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         choices=("auto", *POLICIES),
         help="what blocks keep for backward, from fast to small: none, attention, full; default: the fastest that fits",
+    )
+    parser.add_argument(
+        "--noise-range",
+        choices=("auto", *SPANS),
+        default="auto",
+        help="for Wan 2.2: train the expert for high noise or the one for low noise alone; auto (default), all: both",
+    )
+    parser.add_argument(
+        "--noise",
+        choices=NOISES,
+        default="uniform",
+        help='uniform (default): every amount of noise as often, as in the paper; "as sampled": as often as sampling '
+        "meets it",
     )
     parser.add_argument("--resume", action="store_true", help="continue an earlier, unfinished run of the same job")
 

@@ -13,6 +13,7 @@ from ..files import check_name, check_writable
 from ..models.compute.precision import Compute
 from ..models.families import DiTSpec, kept_blocks, parse_blocks
 from ..models.generate import Sampling
+from ..models.noise import span_of
 from ..source import SourceFiles
 from ..training.loop import TrainConfig, check_resumable
 from ..training.presets import preset_config
@@ -29,15 +30,20 @@ def compute_for(args: argparse.Namespace) -> Compute:
 
 
 def source_files(args: argparse.Namespace) -> SourceFiles:
-    return SourceFiles(args.video, args.mask, args.tracks, args.tracker, args.frames, args.size, args.carry)
+    return SourceFiles(
+        args.video, args.mask, args.tracks, args.tracker, args.frames, args.size, args.carry, args.fps, args.longer
+    )
 
 
 def train_config(args: argparse.Namespace, spec: DiTSpec, compute: Compute) -> TrainConfig:
     """The preset's, with what was asked for."""
     asked = {name: getattr(args, name) for name in ("steps", "checkpoint") if getattr(args, name) is not None}
+    _, span = span_of(args.noise_range, boundary=spec.boundary)
     if spec.caution:
         log.warning("%s", spec.caution)
-    return preset_config(args.preset, spec, seed=args.seed[0], bf16=compute.bf16, **asked)
+    return preset_config(
+        args.preset, spec, seed=args.seed[0], bf16=compute.bf16, noise=args.noise, noise_span=span, **asked
+    )
 
 
 def sampling(args: argparse.Namespace, spec: DiTSpec) -> Sampling:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..learn import train_on
 from ..models.base_model import base_model_spec, load_base_model
 from ..source import load_source
 from ..training.presets import PRESETS
-from ..transfer import train_on
 from . import checks
 from .arguments import add_model_arguments, add_source_arguments, add_train_arguments
 from .progress import Progress

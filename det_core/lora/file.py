@@ -90,13 +90,14 @@ def lora_from_tensors(tensors: Mapping[str, torch.Tensor], spec: DiTSpec) -> LoR
         for key in (*keys, f"{prefix}{place.path}.alpha"):
             remaining.pop(key, None)
         outputs = up.shape[0] // place.parts
-        if down.shape[0] != up.shape[1] or up.shape[0] % place.parts or (place.fused and outputs != spec.dim):
+        inner = spec.attention_dim
+        if down.shape[0] != up.shape[1] or up.shape[0] % place.parts or (place.fused and outputs != inner):
             raise ValueError(f"the update of {place.path} does not fit {spec.describe()}")
         part = place.taken(up.T).T
         used = part.abs().sum(0) > 0 if place.fused else torch.ones(up.shape[1], dtype=torch.bool)
         if used.any():
             weights[block, kind] = (down[used].clone(), part[:, used] * factor)
-        if (outputs, down.shape[1]) != (spec.dim, spec.dim):
+        if (outputs, down.shape[1]) != ((spec.dim, inner) if kind == "o" else (inner, spec.dim)):
             raise ValueError(f"the update of {place.path} does not fit {spec.describe()}")
     if remaining:
         raise ValueError(f'"{next(iter(remaining))}" has no place in the attention of {spec.describe()}')

@@ -78,14 +78,15 @@ class LoRA(nn.Module):
         self.scale = (rank if alpha is None else alpha) / rank
         self.metadata: dict[str, str] = {}
         self._remember(spec)
-        width = spec.dim // head_count(transformer, spec) if heads is not None else None
+        width = spec.attention_dim // head_count(transformer, spec) if heads is not None else None
         if heads is not None:
-            _check_heads(heads, spec, spec.dim // width)
+            _check_heads(heads, spec, spec.attention_dim // width)
         for (block, kind), projection in projections(spec).items():
             if kind not in kinds or (heads is not None and not heads[block]):
                 continue
             linear = transformer.get_submodule(projection.path)
-            outputs, inputs = (spec.dim if projection.fused else linear.out_features), linear.in_features
+            outputs = spec.attention_dim if projection.fused else linear.out_features
+            inputs = linear.in_features
             chosen = None if width is None else [h * width + i for h in sorted(heads[block]) for i in range(width)]
             rows, columns = (None, chosen) if kind == "o" else (chosen, None)
             down = torch.rand(rank, inputs if columns is None else len(columns), generator=generator)

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
+from .families import Family, unwrapped
 
 KEY = "base_identity"  # of an adapter's metadata
 COUNT = 32
@@ -52,3 +55,10 @@ class Identity:
             return False
         ours, theirs = torch.tensor(self.numbers), torch.tensor(other.numbers)
         return bool((ours - theirs).norm() <= max(self.rounding, other.rounding) * max(ours.norm(), theirs.norm()))
+
+
+def identity_of(model: nn.Module, family: Family) -> Identity:
+    """Of a diffusers transformer, by the names that its weights have natively: one model has one identity, in whichever
+    layout it is loaded."""
+    vectors = {name: v for name, v in unwrapped(model).named_parameters() if v.ndim == 1}
+    return Identity.of(family.to_native(vectors).items())

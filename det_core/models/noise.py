@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .families.spec import EXPERTS
+
 NOISES = ("uniform", "as sampled")
 # Wan 2.2 gives its first expert sigmas above 0.875 (text) or 0.9 (picture), graphs change at 0.83: the two overlap.
 SPANS = {"all": (0.0, 1.0), "high": (0.8, 1.0), "low": (0.0, 0.92)}
@@ -47,6 +49,29 @@ class Noise:
 
 
 UNIFORM = Noise()  # the paper's
+
+
+def span_of(
+    choice: str, *, expert: str | None = None, boundary: float | None = None
+) -> tuple[str, tuple[float, float]]:
+    """(name, span) of the part of the noise that a training looks at.
+
+    choice: a name of `SPANS`, or "auto": that of the `expert` that is trained, or all. boundary: the time at which two
+    experts that are trained as one model take turns; their spans then meet there and do not overlap.
+    """
+    name = (expert or "all") if choice == "auto" else choice
+    if boundary is None or name == "all":
+        return name, SPANS[name]
+    return name, (boundary / 1000, 1.0) if name == "high" else (0.0, boundary / 1000)
+
+
+def learning(span: tuple[float, float], boundary: float | None) -> tuple[str, ...]:
+    """The experts that learn when a training looks at `span`: both, one of the two that take turns at `boundary`, or
+    the one whose own span it is; none where that is no matter of experts."""
+    if boundary is None:
+        return tuple(name for name in EXPERTS if SPANS[name] == tuple(span))
+    low, high = (1000 * end for end in span)
+    return tuple(name for name, meets in zip(EXPERTS, (high > boundary, low < boundary), strict=True) if meets)
 
 
 def shifted(left: float, shift: float) -> float:

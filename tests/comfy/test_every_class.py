@@ -46,7 +46,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "HunyuanImage 2.1": dict.fromkeys(NODES[:3], "makes images, not videos"),
     "LTX-Video with guides": {"train": "has guide frames", "heads": "has guide frames"},
     "LTX-2.3 with guides": {"train": "has guide frames", "heads": "has guide frames"},
-    **{n: {"heads": "token positions of minimax_h3 cannot be set"} for n in CASES if n.startswith("MiniMax H3")},
     "CogVideoX, loaded by Load Diffusion Model": dict.fromkeys(NODES[:3], "samples it wrongly .* Load DiT"),
     "CogVideoX 5B I2V": {"heads": "has learned positions"},
     "CogVideoX 5B I2V without a picture": {"train": _PICTURE, "heads": _PICTURE},
@@ -101,18 +100,34 @@ def test_in_bfloat16(pack, tmp_path, monkeypatch, name):
         assert digest(patcher.model) == before
 
 
-@pytest.mark.parametrize("name", ["LTX-Video", "LTX-2.3", "Wan 2.2 A14B I2V", "HunyuanVideo 1.5"])
-def test_the_stock_loader_finds_every_tensor_of_a_motion_lora(pack, name):
+@pytest.mark.parametrize(
+    "name", ["LTX-Video", "LTX-2.3", "Wan 2.2 A14B I2V", "HunyuanVideo 1.5", "MiniMax H3 with sound"]
+)
+def test_the_stock_loader_applies_every_tensor_of_a_motion_lora(pack, name):
     import comfy.lora
+    import comfy.sd
+    from det_pack.det_core.lora.file import lora_from_tensors
     from det_pack.det_core.lora.lora import LoRA
     from det_pack.nodes._comfy.loading.model_spec import model_spec
     from det_pack.nodes._comfy.sockets.lora_model import lora_model
 
-    patcher = CASES[name].model()
-    lora = LoRA(patcher.model.diffusion_model, 4, torch.Generator().manual_seed(0))
+    case, patcher = CASES[name], CASES[name].model()
+    dit, generator = patcher.model.diffusion_model, torch.Generator().manual_seed(0)
+    lora = LoRA(dit, 4, generator).requires_grad_(False)
+    for part in lora.parts.values():
+        part.up.normal_(std=0.3, generator=generator)
     tensors = lora_model(lora, model_spec(patcher), steps=1)
     keys = comfy.lora.model_lora_keys_unet(patcher.model, {})
     assert tensors and not [key for key in tensors if key.rsplit(".lora_", 1)[0] not in keys]
+    read = lora_from_tensors(tensors, model_spec(patcher))
+    with torch.inference_mode():
+        base, stock = sampled(patcher, case), comfy.sd.load_lora_for_models(patcher, None, tensors, 1.0, 0)[0]
+        theirs = sampled(stock, case)
+        for own in (lora, read):
+            with own.attached_to(dit):
+                ours = sampled(patcher, case)
+            assert (ours - base).norm() > 1e-2 * base.norm()
+            assert (ours - theirs).norm() < 1e-4 * theirs.norm()
 
 
 class Recorder(torch.nn.Module):
@@ -173,6 +188,39 @@ def test_frames_of_a_longer_ltx_clip_stand_where_they_stand_in_it(pack, name):
     assert torch.equal(tables(3), whole[:, :, :3])
     with native_positions(dit, spec, [0.0, 1.0]), pytest.raises(ValueError, match="positions for 2 time steps"):
         tables(3)
+
+
+@pytest.mark.parametrize("keyframe", [False, True])
+def test_frames_of_a_longer_h3_clip_stand_where_they_stand_in_it(pack, monkeypatch, keyframe):
+    """Its latent frames are 1 or 4 frames of the video apart; text, keyframe and sound stay where they are."""
+    import comfy.ldm.minimax.model as minimax
+    from det_pack.det_core.models.families.positions import native_positions
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+
+    patcher = CASES["MiniMax H3 with sound"].model()
+    dit, spec, picked, seen = patcher.model.diffusion_model, model_spec(patcher), [0, 2, 5, 11], []
+    own = minimax.rope_rotation_table
+    monkeypatch.setattr(minimax, "rope_rotation_table", lambda angles, dtype: seen.append(angles) or own(angles, dtype))
+    picture = randomly(1, 24, 1, 4, 6)
+    payload = {"keyframes": [{"resolved_frame_index": 0, "latent": picture}], "cond_video_latents": [picture]}
+
+    def angles(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the other tokens, and of the video's by frame."""
+        streams = [randomly(1, 24, frames, 4, 6), randomly(1, 32, 2, 3)]
+        dit(streams, torch.tensor([900.0]), randomly(1, 5, 40), minimax_payload=payload if keyframe else None)
+        return seen[-1][: -frames * 6], seen[-1][-frames * 6 :].unflatten(0, (frames, 6))
+
+    with torch.no_grad():
+        others, whole = angles(12)
+        with native_positions(dit, spec, picked):
+            placed_others, placed = angles(4)
+        assert torch.equal(placed, whole[picked]) and torch.equal(placed_others, others)
+        assert torch.equal(angles(4)[1], whole[:4]), "the model comes back"
+        with native_positions(dit, spec, [0.5]):
+            assert torch.equal(angles(1)[1][0, :, 2:6], whole[0, :, 2:6]), "rows and columns stay"
+            assert (angles(1)[1][0, :, 0] - (whole[0, :, 0] + whole[1, :, 0]) / 2).abs().max() < 1e-5
+        with native_positions(dit, spec, [0.0, 1.0]), pytest.raises(ValueError, match="positions for 2 time steps"):
+            angles(4)
 
 
 def test_sound_follows_the_motion_unless_it_is_kept_apart(pack):

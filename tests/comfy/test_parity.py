@@ -55,6 +55,20 @@ def test_forward_agrees(pack, tmp_path, case):
     assert (expected - actual).abs().max() < TOLERANCE
 
 
+@pytest.mark.parametrize("family", LATENTS)
+def test_weights_are_known_again_in_the_other_layout(pack, tmp_path, family):
+    """An adapter of the command line is known to be this MODEL's, and not to be of others of the same shape."""
+    from det_pack.nodes._comfy.loading.base import identity_of as native_identity
+
+    from det_core.models.families import FAMILIES
+    from det_core.models.identity import identity_of
+
+    model = transformer(family)
+    native = native_identity(load(pack, tmp_path, family, model))
+    assert identity_of(model, FAMILIES[family]).text == native.text
+    assert not native.same(identity_of(transformer(family, seed=3), FAMILIES[family]))
+
+
 @pytest.mark.parametrize("steps, seed", [(10, 2), (20, 11), (50, 12)])
 @pytest.mark.parametrize("case", ["cogvideox 5B, native file", "cogvideox 2B, diffusers folder", "cogvideox 1.5"])
 def test_cogvideox_sampling_agrees(pack, tmp_path, case, steps, seed):

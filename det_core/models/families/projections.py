@@ -23,7 +23,7 @@ DIFFUSERS = ("to_q", "to_k", "to_v", "to_out.0")  # the names of the kinds in a 
 class Projection:
     """One projection of one block: the linear layer at `path`, or the part of its outputs with this number.
 
-    parts:      of the layer, each as wide as the model: 1 for a layer that is only this one.
+    parts:      of the layer, of one width: 1 for a layer that is only this one.
     head_width: where the layer goes head by head, so many outputs of each part in turn; None: part by part.
     """
 
@@ -37,14 +37,14 @@ class Projection:
         return self.parts > 1
 
     def taken(self, outputs: torch.Tensor) -> torch.Tensor:
-        """This projection's share of the layer's outputs (..., parts * dim) -> (..., dim)."""
+        """This projection's share of the layer's outputs (..., parts * width) -> (..., width)."""
         if not self.fused:
             return outputs
         width = self.head_width or outputs.shape[-1] // self.parts
         return outputs.unflatten(-1, (-1, self.parts, width))[..., self.part, :].flatten(-2)
 
     def placed(self, share: torch.Tensor) -> torch.Tensor:
-        """The inverse of `taken`: (..., dim) -> (..., parts * dim), zero for the other parts."""
+        """The inverse of `taken`: (..., width) -> (..., parts * width), zero for the other parts."""
         if not self.fused:
             return share
         heads = share.unflatten(-1, (-1, self.head_width or share.shape[-1]))
@@ -96,8 +96,8 @@ def head_count(model: nn.Module, spec: DiTSpec) -> int:
     for owner, name in ((getattr(model, "config", None), "num_attention_heads"), (model, "num_heads")):
         if isinstance(count := getattr(owner, name, None), int):
             return count
-    first = model.get_submodule(".".join(spec.taps[0].input.split(".")[:2]))
-    for owner in (first, getattr(first, "attn1", None)):
+    tap = spec.taps[0].input
+    for owner in (model.get_submodule(".".join(tap.split(".")[:2])), model.get_submodule(tap)):
         for name in ("num_heads", "heads"):
             if isinstance(count := getattr(owner, name, None), int):
                 return count

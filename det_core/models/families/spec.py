@@ -97,6 +97,7 @@ class DiTSpec:
     track_limit: float  # the tracking loss acts up to this time, 0 (clean) to 1000 (noise); 1000 sigma for flow
     defaults: Defaults
     head_width: int | None = None  # channels of an attention head, where fused projections go head by head
+    inner_dim: int | None = None  # channels of q, k and v, where they are not those of a token
     attention: Where = "all"  # where the video's tokens stand in a block's q and k
     embedded_guidance: bool = False  # is told its guidance instead of being run twice for it
     version: str = ""  # of a family whose versions have the same sizes and other weights
@@ -116,6 +117,11 @@ class DiTSpec:
     @property
     def num_blocks(self) -> int:
         return len(self.taps)
+
+    @property
+    def attention_dim(self) -> int:
+        """Channels of q, k and v."""
+        return self.inner_dim or self.dim
 
     @property
     def guide_block(self) -> int:

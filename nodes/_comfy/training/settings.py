@@ -12,7 +12,7 @@ from ....det_core.models.noise import SPANS
 from ....det_core.training.config import TrainConfig
 from ....det_core.training.presets import PRESETS, preset_config
 from ....det_core.training.state import TrainState
-from ..loading.base import expert_of, identity_of, model_file
+from ..loading.base import identity_of, model_file
 from .prepared import Prepared
 
 PRESET_NAMES = ("auto", "paper", "fast", "low VRAM", "custom")
@@ -35,12 +35,6 @@ def chosen_config(preset: str, spec: DiTSpec, numbers: dict[str, float], **rest)
     known = preset.lower().replace(" ", "_")
     changes = {name: value for name, value in numbers.items() if value} | rest
     return preset_config(known if known in PRESETS else "paper", spec, **changes)
-
-
-def noise_span(choice: str, model) -> tuple[str, tuple[float, float]]:
-    """(name, span) of the part of the noise that is trained on; "auto" is that of a MODEL's expert, or all of it."""
-    name = (expert_of(model) or "all") if choice == "auto" else choice
-    return name, SPANS[name]
 
 
 def in_words(config: TrainConfig) -> str:

@@ -1,0 +1,109 @@
+"""Learn the motion of one source video, and keep it in a file that says what it learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from . import __version__
+from .adapter.motion_adapter import MotionAdapter
+from .models.base_model import BaseModel
+from .models.denoiser import DiffusersDenoiser
+from .models.families import DiTSpec
+from .models.generate import latent_shape
+from .models.identity import KEY as IDENTITY
+from .models.identity import identity_of
+from .models.noise import learning
+from .source import Source
+from .training.config import TrainConfig
+from .training.loop import fingerprint, train_motion_adapter
+from .training.run import TrainResult
+from .training.saved import Saving, earlier_state
+from .training.state import state_path
+from .training.views import scaled_frames
+
+
+def adapter_metadata(
+    source: Source, caption: str, losses: dict[str, list[float]], config: TrainConfig
+) -> dict[str, str]:
+    """What an adapter file says about itself, beyond its shapes."""
+    last = {name: values[-1] for name, values in losses.items() if values}
+    return {
+        "source": source.describe(),
+        "caption": caption,
+        "config": json.dumps(asdict(config)),
+        "steps": str(len(losses["total"])),
+        "losses": json.dumps({k: v for k, v in last.items() if v == v}),
+        "seed": str(config.seed),
+        "pack_version": __version__,
+    }
+
+
+def train_on(
+    model: BaseModel,
+    source: Source,
+    caption: str,
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    save_every: int = 100,
+    on_step=None,
+) -> TrainResult:
+    """Train an adapter and write it to `path`, with its resumable state beside it (`state_path`).
+
+    Both are written every `save_every` steps and, whatever stops the training (Ctrl-C, a NaN, an error of `on_step`),
+    once more at the last completed step; see `Saving`.
+    Raises: ValueError if it shall resume what learned from something else, or with other settings.
+    """
+    latents = model.encode_video(scaled_frames(source.pixels, model.denoiser.spec, config.scale))
+    cond = model.encode_prompts([caption])
+    learns_from = fingerprint(latents, cond, source.tracks)
+    state_file = state_path(path, learns_from)
+    earlier = earlier_state(state_file, config, learns_from) if resume else None
+    told = source.card(caption) | {"base_file": model.name} | weights_told(model.denoiser)
+    write = partial(_write_adapter, path, source, caption, told, model.denoiser.spec)
+    with Saving(state_file, save_every, on_step=on_step, beside=write, go_on="continue with --resume") as saving:
+        result = train_motion_adapter(
+            model.denoiser,
+            latents,
+            cond,
+            source.tracks,
+            config,
+            full_size=latent_shape(model, *source.pixels.shape[:3])[-2:],
+            on_step=saving,
+            resume=earlier,
+        )
+    write(result.adapter, result.losses, config)
+    return result
+
+
+def _write_adapter(
+    path: Path,
+    source: Source,
+    caption: str,
+    told: Mapping[str, str],
+    spec: DiTSpec,
+    adapter: MotionAdapter,
+    losses: dict[str, list[float]],
+    config: TrainConfig,
+) -> None:
+    learned = learning(config.noise_span, spec.boundary)
+    expert = {"expert": learned[0]} if learned and not spec.experts else {}
+    adapter.metadata.update(adapter_metadata(source, caption, losses, config) | told | expert)
+    adapter.save(path)
+    if spec.experts:  # for programs that load one of them at a time
+        for name, part in adapter.of_experts(spec.experts).items():
+            part.metadata[IDENTITY] = told[f"{IDENTITY}.{name}"]
+            if name in learned:
+                part.save(path.with_name(f"{path.stem}.{name}.safetensors"))
+
+
+def weights_told(denoiser: DiffusersDenoiser) -> dict[str, str]:
+    """The metadata by which a base model's weights are known again, in ComfyUI too; of two experts, those of each."""
+    spec, model = denoiser.spec, denoiser.transformer
+    parts = {f"{IDENTITY}.{name}": model.get_submodule(name) for name in spec.experts} or {IDENTITY: model}
+    return {key: identity_of(part, spec.family).text for key, part in parts.items()}
