@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..det_core.models.base_model import EMBEDDED, EMBEDDED_WORLD
 from ._comfy.loading import paths
 from ._comfy.loading.dit_loader import WEIGHT_DTYPES, load_dit
 from ._comfy.loading.embedded import TinyClip, TinyVAE, load_tiny
+
+ONE_SHAPE = "one shape"
+KNOWS = {ONE_SHAPE: EMBEDDED, "small world": EMBEDDED_WORLD}
 
 
 class DeTLoadDiT(io.ComfyNode):
@@ -75,7 +79,20 @@ class DeTTinyModel(io.ComfyNode):
                 "a graph."
             ),
             search_aliases=["tiny model", "demo model", "toy model", "test model"],
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "knows",
+                    options=list(KNOWS),
+                    default=ONE_SHAPE,
+                    optional=True,
+                    tooltip=(
+                        "one shape: the model of the other examples. small world: also figures whose limbs move "
+                        '("a red walker", "a blue bird"), two objects ("a red circle and a blue star on ..."), a '
+                        "camera that moves, and a first frame, from InstructPixToPixConditioning. It draws less "
+                        "cleanly. Adapters of the one do not fit the other."
+                    ),
+                ),
+            ],
             outputs=[
                 io.Model.Output(
                     tooltip="The DiT, of the CogVideoX architecture. Sample with euler, simple, 20 steps, cfg 3."
@@ -92,7 +109,8 @@ class DeTTinyModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, knows=ONE_SHAPE) -> io.NodeOutput:
+        name = KNOWS[knows]
         with torch.inference_mode(False):
-            model = load_tiny()
-        return io.NodeOutput(model, TinyClip(), TinyVAE(model.model.latent_format.scale_factor))
+            model = load_tiny(name)
+        return io.NodeOutput(model, TinyClip(name), TinyVAE(model.model.latent_format.scale_factor, name))

@@ -63,6 +63,11 @@ class EmbeddedWorld(Embedded):
     channels = 48
     of_world = True
 
+    def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
+        """Its motions lie deeper than model 1's: of its 8 blocks the first 6 are kept."""
+        spec = super().bind(model, layout)
+        return replace(spec, defaults=replace(spec.defaults, drop_fraction=0.25))
+
     def latent_channels(self, transformer: nn.Module) -> int:
         return transformer.config.out_channels
 

@@ -7,8 +7,10 @@ import logging
 from pathlib import Path
 from pickle import UnpicklingError
 
+import comfy.model_detection
 import comfy.patcher_extension
 import comfy.sd
+import comfy.supported_models
 import comfy.utils
 import torch
 from safetensors import SafetensorError
@@ -18,6 +20,7 @@ from ....det_core.models.families import native_weights
 from ....det_core.models.families.cogvideox import COGVIDEOX
 from ....det_core.models.families.stepvideo import STEP_VIDEO
 from . import cogvideox, stepvideo
+from .own_config import patcher_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +60,12 @@ def build_dit(
     metadata: dict | None = None,
     name: str,
     disable_dynamic: bool = False,
+    model_config: type[comfy.supported_models.CogVideoX_T2V] | None = None,
 ):
-    """A ModelPatcher from weights in memory; `state_dict` has diffusers or native keys and is consumed."""
+    """A ModelPatcher from weights in memory; `state_dict` has diffusers or native keys and is consumed.
+
+    model_config: ComfyUI's description of the model, where ComfyUI would take it for another.
+    """
     try:
         family, state_dict = native_weights(state_dict)
     except ValueError as error:
@@ -73,9 +80,13 @@ def build_dit(
         variant = cogvideox.variant_of(state_dict, config)
         if variant.positions == "sincos":
             state_dict.pop("patch_embed.pos_embedding", None)  # computed for every size, not stored for one
-    patcher = comfy.sd.load_diffusion_model_state_dict(
-        state_dict, model_options=dict(model_options), metadata=metadata, disable_dynamic=disable_dynamic
-    )
+    if model_config is None:
+        patcher = comfy.sd.load_diffusion_model_state_dict(
+            state_dict, model_options=dict(model_options), metadata=metadata, disable_dynamic=disable_dynamic
+        )
+    else:
+        config = model_config(comfy.model_detection.detect_unet_config(state_dict, ""))
+        patcher = patcher_of(config, state_dict, model_options, disable_dynamic=disable_dynamic)
     if patcher is None:
         raise ValueError(
             f"{name}: this ComfyUI does not know the model although its keys look like {family.title}: update "

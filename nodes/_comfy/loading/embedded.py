@@ -1,63 +1,94 @@
-"""The embedded DiT as MODEL, CLIP and VAE: plain objects with the few methods that ComfyUI's own nodes call."""
+"""The embedded DiTs as MODEL, CLIP and VAE: plain objects with the few methods that ComfyUI's own nodes call."""
 
 from __future__ import annotations
 
 import functools
 
+import comfy.latent_formats
 import comfy.model_management
+import comfy.supported_models
 import torch
 
+from ....det_core.models.base_model import EMBEDDED, EMBEDDED_WORLD
 from .dit_loader import build_dit
 
 CONFIG = {"use_rotary_positional_embeddings": False, "snr_shift_scale": 1.0}
 
 
+class WorldLatents(comfy.latent_formats.CogVideoX):
+    """Of model 2: as model 1's, with 24 channels."""
+
+    latent_channels = 24
+
+
+class WorldConfig(comfy.supported_models.CogVideoX_I2V):
+    """ComfyUI takes a CogVideoX that reads 48 channels for an inpainting model whose latents have 16. Model 2's have
+    24, and the other 24 are a first frame's, which ComfyUI fills from `concat_latent_image` or with zeros."""
+
+    latent_format = WorldLatents
+
+    def __init__(self, unet_config: dict):
+        super().__init__({**unet_config, "out_channels": WorldLatents.latent_channels})
+
+
+CONFIGS = {EMBEDDED: None, EMBEDDED_WORLD: WorldConfig}
+
+
 @functools.cache
-def tiny_model():
-    """The embedded model in diffusers form, read once."""
+def tiny_model(name: str = EMBEDDED):
+    """An embedded model in diffusers form, read once."""
     from ....det_core.models.embedded.model import TinyModel
+    from ....det_core.models.embedded.world.model import load_world
 
     with torch.inference_mode(False):
-        return TinyModel.load()
+        return load_world() if name == EMBEDDED_WORLD else TinyModel.load()
 
 
-def load_tiny(disable_dynamic: bool = False):
-    """The embedded DiT as a ModelPatcher over ComfyUI's own CogVideoX class."""
+def load_tiny(name: str = EMBEDDED, disable_dynamic: bool = False):
+    """An embedded DiT as a ModelPatcher over ComfyUI's own CogVideoX class."""
     # The table of positions is computed for every size, not stored for one.
     weights = {
-        k: v.clone() for k, v in tiny_model().transformer.state_dict().items() if not k.endswith("pos_embedding")
+        k: v.clone() for k, v in tiny_model(name).transformer.state_dict().items() if not k.endswith("pos_embedding")
     }
     patcher = build_dit(
-        weights, CONFIG, {"dtype": torch.float32}, name="the embedded DiT", disable_dynamic=disable_dynamic
+        weights,
+        CONFIG,
+        {"dtype": torch.float32},
+        name="the embedded DiT",
+        disable_dynamic=disable_dynamic,
+        model_config=CONFIGS[name],
     )
-    patcher.cached_patcher_init = (load_tiny, ())
+    patcher.cached_patcher_init = (load_tiny, (name,))
     return patcher
 
 
 class TinyClip:
-    """The text encoder of the embedded DiT, as far as CLIPTextEncode goes: a fixed vector a word."""
+    """The text encoder of an embedded DiT, as far as CLIPTextEncode goes: a fixed vector a word."""
+
+    def __init__(self, name: str = EMBEDDED):
+        self.name = name
 
     def tokenize(self, text: str, **_) -> dict:
         return {"tiny": text}
 
     def encode_from_tokens_scheduled(self, tokens: dict, **_) -> list:
-        encoding = tiny_model().text.encode([tokens["tiny"]])
+        encoding = tiny_model(self.name).text.encode([tokens["tiny"]])
         return [[encoding, {"pooled_output": encoding.mean(dim=1)}]]
 
 
 class TinyVAE:
-    """The codec of the embedded DiT as a VAE: latents leave it divided by the model's latent scale, as ComfyUI expects.
+    """The codec of an embedded DiT as a VAE: latents leave it divided by the model's latent scale, as ComfyUI expects.
 
-    Convention: pixels are (T, H, W, 3) or (B, T, H, W, 3) in [0, 1]; latents are (B, 16, T, H/8, W/8), one latent
-        frame per video frame.
+    Convention: pixels are (T, H, W, 3) or (B, T, H, W, 3) in [0, 1]; latents are (B, C, T, H/8, W/8), one latent frame
+        per video frame; C is 16 for model 1 and 24 for model 2.
     """
 
-    latent_channels = 16
     latent_dim = 3
     output_channels = 3
 
-    def __init__(self, scale_factor: float):
-        self.scale_factor = scale_factor
+    def __init__(self, scale_factor: float, name: str = EMBEDDED):
+        self.scale_factor, self.name = scale_factor, name
+        self.latent_channels = len(tiny_model(name).codec.basis)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         video = pixels if pixels.ndim == 5 else pixels[None]
@@ -66,11 +97,11 @@ class TinyVAE:
             raise ValueError(
                 f"the embedded model needs frames of at least 8x8 pixels; got {video.shape[3]}x{video.shape[2]}"
             )
-        latents = tiny_model().codec.encode(video[:, :, :height, :width, :3].float().cpu())
+        latents = tiny_model(self.name).codec.encode(video[:, :, :height, :width, :3].float().cpu())
         return (latents / self.scale_factor).to(comfy.model_management.intermediate_device())
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        frames = tiny_model().codec.decode(latents.float().cpu() * self.scale_factor)
+        frames = tiny_model(self.name).codec.decode(latents.float().cpu() * self.scale_factor)
         return frames.to(comfy.model_management.intermediate_device())
 
     def encode_tiled(self, pixels: torch.Tensor, **_) -> torch.Tensor:

@@ -13,8 +13,6 @@ from typing import Any
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
-import comfy.model_management as mm
-import comfy.model_patcher
 import comfy.supported_models_base
 import comfy.utils
 import torch
@@ -22,6 +20,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 
 from ....det_core.models.stepvideo.transformer import StepVideoTransformer, published_sizes
+from .own_config import patcher_of
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -110,21 +109,4 @@ def build(state_dict: dict[str, torch.Tensor], options: Mapping[str, Any], *, di
     sizes = published_sizes(state_dict)
     config = StepVideoConfig({"image_model": "stepvideo", **sizes})
     config.latent_format.latent_channels = sizes["in_channels"]
-    config.quant_config = comfy.utils.detect_layer_quantization(state_dict, "")
-    load_device = mm.get_torch_device()
-    dtypes = config.supported_inference_dtypes
-    stored = options.get("dtype")
-    if stored is None:
-        stored = mm.unet_dtype(
-            model_params=comfy.utils.calculate_parameters(state_dict),
-            supported_dtypes=dtypes,
-            weight_dtype=None if config.quant_config else comfy.utils.weight_dtype(state_dict),
-        )
-    cast = mm.unet_manual_cast(None if config.quant_config else stored, load_device, dtypes)
-    config.set_inference_dtype(stored, cast, device=load_device)
-    config.optimizations["fp8"] = options.get("fp8_optimizations", False)
-    model = config.get_model(state_dict)
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
-    patcher = kind(model, load_device=load_device, offload_device=mm.unet_offload_device())
-    model.load_model_weights(state_dict, "", assign=patcher.is_dynamic())
-    return patcher
+    return patcher_of(config, state_dict, options, disable_dynamic=disable_dynamic)

@@ -1,5 +1,5 @@
-"""Tracks of a video as the nodes make them: the sprite reader for the embedded model's clips, det_core's trackers for
-the rest."""
+"""Tracks of a video as the nodes make them: the readers for clips of the embedded models, det_core's trackers for the
+rest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ....det_core.tracking.trackers import TRACKERS, track
 from ....det_core.tracking.tracks import Tracks, sample_query_points
 
 SPRITE = "sprite"
+WORLD = "world"  # in TRACKS of clips of embedded model 2
 TRACKER_NAMES = [*TRACKERS, SPRITE]
 NO_SPRITE = (
     "the sprite tracker reads clips of the embedded model only, 64x64 pixels with one shape on a known background, and "
@@ -33,6 +34,7 @@ def track_video(
         twin = torch.Generator().set_state(generator.get_state())  # a clip of another kind draws the same points
         queries = None if mask is None else sample_query_points(mask, count, generator=twin)
         tracks = _sprite_tracks(frames, queries, count, twin, certain=tracker == SPRITE)
+        tracks = _world_tracks(frames, mask, count, generator) if tracks is None else tracks
         if tracks is not None:
             return tracks
         if tracker == SPRITE:
@@ -66,6 +68,9 @@ def track_video_again(frames: torch.Tensor, source: Tracks) -> Tracks:
 
     A clip of the embedded model in which no shape is seen gives tracks that are never visible.
     """
+    found = _world_tracks(frames, None, len(source), torch.Generator()) if source.tracker == WORLD else None
+    if found is not None:
+        return found
     tracker = source.tracker if source.tracker in TRACKER_NAMES else "auto"
     if tracker in ("auto", SPRITE):
         places, _ = source.queries()
@@ -98,3 +103,21 @@ def _sprite_tracks(
     if queries is None:
         queries = sample_query_points(reading.first_mask, count, generator=generator)
     return sprite_tracks(reading, queries)
+
+
+def _world_tracks(
+    frames: torch.Tensor, mask: torch.Tensor | None, count: int, generator: torch.Generator
+) -> Tracks | None:
+    """Tracks of the objects of a clip of embedded model 2, of those in the mask (H, W); None if there are none."""
+    from ....det_core.models.embedded.corpus import SIZE
+
+    if frames.shape[1:3] != (SIZE, SIZE):
+        return None
+    from ....det_core.models.embedded.world.parts import read_tracks
+
+    tracks = read_tracks(frames, count, generator, ground=False)
+    if tracks is None or mask is None:
+        return tracks
+    column, row = (tracks.points[:, 0] * torch.tensor(mask.shape).flip(0)).long().unbind(-1)
+    inside = mask[row.clamp(0, len(mask) - 1), column.clamp(0, mask.shape[1] - 1)] > 0.5
+    return tracks.only(inside) if inside.any() else None

@@ -14,7 +14,7 @@ MOVES_PX = 2.0  # how far objects or the picture get from where they were
 SWINGS = 0.35  # rad between the two ends of a limb's swing
 PICTURED_LIMB = 0.25  # of the picture: limbs are compared at this length, whatever the size of their body
 PLACES = (0.2, 0.5, 0.8)  # of the picture, both ways: where the camera is watched
-TRACKER = "sprite"
+TRACKER = "world"
 
 
 def rested(places: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
@@ -84,33 +84,39 @@ def _reach(tracks: Tracks) -> float:
     return float((tracks.points - tracks.points[:, :1]).norm(dim=-1).max()) * SIZE
 
 
-def read_tracks(frames: torch.Tensor, count: int, generator: torch.Generator) -> Tracks | None:
+def read_tracks(frames: torch.Tensor, count: int, generator: torch.Generator, *, ground: bool = True) -> Tracks | None:
     """About `count` points of a clip (T, 64, 64, 3) that move with what moves: of every object, rigidly with its pose,
-    and where the camera moves as many of the background. None if this is no clip of the world."""
+    and (ground), where the camera moves, as many of the background. None if this is no clip of the world."""
     reading = read_world(frames)
     known = reading.ground.right.float().mean() > 0.7 and reading.objects
     if not known or not all(one.seen[0] for one in reading.objects):
         return None
-    tracks = []
-    share = count // (len(reading.objects) + ("camera" in moving(reading)))
+    ground = ground and "camera" in moving(reading)
+    share = count // (len(reading.objects) + ground)
+    tracks = [_points_of(thing, share, generator) for thing in reading.objects]
+    if ground:
+        tracks.append(_points_of_ground(reading, share, generator))
+    tracks = [one for one in tracks if one is not None]
+    return Tracks.joined(tracks) if tracks else None
+
+
+def _points_of(thing: ObjectReading, count: int, generator: torch.Generator) -> Tracks | None:
+    """Points that an object covers in the first frame; None for a stain of a colour that no object has."""
     x, y = _pixel_grid()
-    for thing in reading.objects:
-        rows, columns = torch.nonzero(cover_of(thing.kind, thing.poses[0], x, y) > 0.5, as_tuple=True)
-        if not len(rows):  # a stain of a colour that no object has
-            continue
-        chosen = torch.randint(len(rows), (share,), generator=generator)
-        start = torch.stack([columns[chosen], rows[chosen]], -1) + 0.5
-        pose = torch.cat([_held(thing.poses[:, :2]), _held(thing.poses[:, 2:4])], -1)
-        offset = (start - pose[0, :2])[:, None] * (pose[:, 2] / pose[0, 2])[:, None]
-        turn = pose[:, 3] - pose[0, 3]
-        x, y = offset.unbind(-1)
-        turned = torch.stack([x * turn.cos() - y * turn.sin(), y * turn.cos() + x * turn.sin()], -1)
-        tracks.append(Tracks((turned + pose[:, :2]) / SIZE, thing.seen.expand(share, -1), TRACKER))
-    if not tracks:
+    rows, columns = torch.nonzero(cover_of(thing.kind, thing.poses[0], x, y) > 0.5, as_tuple=True)
+    if not len(rows):
         return None
-    if "camera" in moving(reading):
-        start = torch.rand(share, 2, generator=generator) * SIZE
-        points = seen_at(start[:, None], reading.ground.camera[None]) / SIZE
-        tracks.append(Tracks(points, ((points > 0) & (points < 1)).all(-1), TRACKER))
-    points, visible = (torch.cat([getattr(one, part) for one in tracks]) for part in ("points", "visible"))
-    return Tracks(points, visible, TRACKER)
+    chosen = torch.randint(len(rows), (count,), generator=generator)
+    start = torch.stack([columns[chosen], rows[chosen]], -1) + 0.5
+    pose = torch.cat([_held(thing.poses[:, :2]), _held(thing.poses[:, 2:4])], -1)
+    offset = (start - pose[0, :2])[:, None] * (pose[:, 2] / pose[0, 2])[:, None]
+    turn = pose[:, 3] - pose[0, 3]
+    x, y = offset.unbind(-1)
+    turned = torch.stack([x * turn.cos() - y * turn.sin(), y * turn.cos() + x * turn.sin()], -1)
+    return Tracks((turned + pose[:, :2]) / SIZE, thing.seen.expand(count, -1), TRACKER)
+
+
+def _points_of_ground(reading: WorldReading, count: int, generator: torch.Generator) -> Tracks:
+    start = torch.rand(count, 2, generator=generator) * SIZE
+    points = seen_at(start[:, None], reading.ground.camera[None]) / SIZE
+    return Tracks(points, ((points > 0) & (points < 1)).all(-1), TRACKER)
