@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from det_core.bench.layout import read_cases
+from det_core.bench.layout import read_case, read_cases
+from det_core.bench.methods import Methods, MethodSettings
+from det_core.bench.units import Unit
 from det_core.bench.world_cases import write_world_cases
 from det_core.measure import WorldRuler
 from det_core.models.embedded.model import TinyModel
@@ -161,3 +165,34 @@ def test_the_shipped_weights_are_small_and_draw_what_they_are_told():
     worlds = [random_world(generator, 1, held_out=True) for _ in range(6)]
     result = measure(list(sample_worlds(EmbeddedWorld(), worlds, seed=3)), worlds)
     assert result["colour"] > 0.8 and result["background"] > 0.9 and result["shape"] > 0.5
+
+
+def test_the_benchmark_gives_each_video_its_first_frame_and_training_the_sources(tmp_path, model):
+    write_world_cases(tmp_path / "data", 2)
+    case = read_cases(tmp_path / "data")[0][1]
+    assert len(case.first_frames) == len(case.prompts) == 2
+    settings = MethodSettings("embedded-world", str(tmp_path), "cpu", steps=2, sample_steps=2, first_frame=True)
+    methods, seen = Methods(settings, model), []
+    predict = model.denoiser.predict_velocity
+    model.denoiser.predict_velocity = lambda *a, **k: (seen.append(a[2]["first_frame"]), predict(*a, **k))[1]
+    try:
+        outcome = methods(Unit(case, "det", case.prompts[1], 0))
+    finally:
+        del model.denoiser.predict_velocity
+    given = torch.from_numpy(np.array(Image.open(case.first_frames[1]))).float() / 255
+    pictures = [methods.source(case).pixels[:1], given[None]]
+    wanted = [model.tiny.codec.encode(picture[None]) for picture in pictures]
+    for found, latents in zip((seen[0], seen[-1]), wanted, strict=True):
+        assert torch.allclose(found[:1], latents, atol=1e-5)
+    assert not torch.allclose(*wanted, atol=0.1)
+    assert outcome.scores["first_frame_psnr"] < 30 and outcome.scores["motion_fidelity"] is not None
+
+
+def test_a_missing_first_frame_and_a_model_that_takes_none_are_refused(tmp_path, model):
+    write_world_cases(tmp_path / "data", 1)
+    folder = tmp_path / "data" / "000-camera-orbit"
+    (folder / "first_frames" / "00001.png").unlink()
+    with pytest.raises(ValueError, match="1 pictures for 2 prompts"):
+        read_case(folder)
+    with pytest.raises(ValueError, match="embedded takes no first frame"):
+        Methods(MethodSettings("embedded", str(tmp_path), "cpu", first_frame=True))

@@ -130,6 +130,8 @@ class Adapters:
         denoiser, spec = self.model.denoiser, self.model.denoiser.spec
         latents, cond = self.model.encode_video(source.pixels), self.model.encode_prompts([caption])
         heads = classify_heads(denoiser, latents, cond, seed=seed)
+        alone = {name: value for name, value in cond.items() if name != "first_frame"}  # a still begins no video
+        conds = {"spatial": alone, "temporal": cond}
         examples = {
             "spatial": still_examples(self.model.encode_video, source.pixels),
             "temporal": sparse_latents(latents, sparse_count(latents.shape[2], spec.patch[0]), patch=spec.patch[0]),
@@ -139,12 +141,19 @@ class Adapters:
             config = LoRAConfig.for_stage(spec, stage, seed=seed, **self.changes)
             lora = group_lora(denoiser.transformer, heads, stage, config)
             name = path if stage == "temporal" else path.with_name(f"{path.stem}.spatial.safetensors")
-            learns_from = learned_by_lora(examples[stage], cond, spatial)
+            learns_from = learned_by_lora(examples[stage], conds[stage], spatial)
             state_file = state_path(name, learns_from)
             earlier = earlier_state(state_file, config, learns_from)
             with Saving(state_file, SAVE_EVERY) as saving:
                 result = train_lora(
-                    denoiser, lora, examples[stage], cond, config, frozen=spatial, on_step=saving, resume=earlier
+                    denoiser,
+                    lora,
+                    examples[stage],
+                    conds[stage],
+                    config,
+                    frozen=spatial,
+                    on_step=saving,
+                    resume=earlier,
                 )
             save_lora(name, result.adapter, spec, "diffusers")
             spatial = result.adapter

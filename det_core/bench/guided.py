@@ -24,12 +24,23 @@ GUIDED = {
 
 
 def guided_video(
-    model: BaseModel, source: Source, method: str, prompt: str, seed: int, steps: int | None = None
+    model: BaseModel,
+    source: Source,
+    method: str,
+    prompt: str,
+    seed: int,
+    steps: int | None = None,
+    reader: BaseModel | None = None,
 ) -> torch.Tensor:
-    """A video (T, H, W, 3) of a prompt that moves as `source` does, from the noise that every method starts from."""
-    spec, empty = model.denoiser.spec, model.encode_prompts([""])
-    latents = model.encode_video(source.pixels)
-    guidance = MotionGuidance(MotionReference(latents, spec.name), empty, Plan.for_spec(spec, GUIDED[method]))
+    """A video (T, H, W, 3) of a prompt that moves as `source` does, from the noise that every method starts from.
+
+    reader: the model as it reads the source, where that is given another first frame than the video.
+    """
+    reader = model if reader is None else reader
+    spec, latents = model.denoiser.spec, model.encode_video(source.pixels)
+    reference, plan = MotionReference(latents, spec.name), Plan.for_spec(spec, GUIDED[method])
+    guidance = MotionGuidance(reference, reader.encode_prompts([""]), plan)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
-    made = sample(model.denoiser, model.encode_prompts([prompt]), empty, noise, steps=steps, guidance=guidance)
+    cond, uncond = model.encode_prompts([prompt]), model.encode_prompts([""])
+    made = sample(model.denoiser, cond, uncond, noise, steps=steps, guidance=guidance)
     return model.decode_video(made)

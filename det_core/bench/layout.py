@@ -6,6 +6,7 @@ A case is a folder `<case>/` with
     eval_prompts.txt                                        prompts to transfer the motion to, one a line
     masks/<case>/00000.png or masks/00000.png               the subject in the first frame (later frames may follow)
     trajectories/<case>.pth or trajectories.npz             tracks over all frames (optional; also .safetensors)
+    first_frames/*.png                                      what each prompt's video starts with (optional), in order
 Cases may lie one level deeper, in groups. Everything found wrong with a case is one line; other cases are not affected.
 """
 
@@ -36,6 +37,7 @@ class Case:
     mask: Path
     tracks: Path | None = None
     clusters: int | None = None
+    first_frames: tuple[Path, ...] = ()  # one a prompt, or none
 
     @property
     def difficulty(self) -> str:
@@ -94,7 +96,10 @@ def read_case(folder: Path, name: str | None = None) -> Case:
         if found.frames != len(frames):
             raise ValueError(f"{tracks.name} has tracks over {found.frames} frames, the video has {len(frames)} frames")
         clusters = count_clusters(found)
-    return Case(folder.name if name is None else name, video, caption, tuple(prompts), mask, tracks, clusters)
+    pictures = tuple(sorted((folder / "first_frames").glob("*.png")))
+    if len(pictures) not in (0, len(prompts)):
+        raise ValueError(f"first_frames has {len(pictures)} pictures for {len(prompts)} prompts: give one for each")
+    return Case(folder.name if name is None else name, video, caption, tuple(prompts), mask, tracks, clusters, pictures)
 
 
 def fingerprint(cases: Iterable[Case]) -> str:
@@ -102,7 +107,7 @@ def fingerprint(cases: Iterable[Case]) -> str:
     digest = hashlib.sha256()
     for case in cases:
         digest.update("\0".join([case.name, case.caption, *case.prompts]).encode())
-        for path in (case.video, case.mask):
+        for path in (case.video, case.mask, *case.first_frames):
             digest.update(path.read_bytes())
         if case.tracks is not None:
             tracks = Tracks.load(case.tracks)

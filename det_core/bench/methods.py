@@ -19,7 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from ..models.base_model import BaseModel, load_base_model
 from ..models.compute.precision import Compute
@@ -46,6 +48,7 @@ class MethodSettings:
     tracker: str = "auto"
     clip: str | None = None
     dino: str | None = None
+    first_frame: bool = False  # every video is given its first frame, trainings the source's
 
 
 class Methods:
@@ -58,9 +61,8 @@ class Methods:
         tools = (str(self.model.denoiser.device), settings.clip, settings.dino)
         exact = WorldMeasures if self.model.denoiser.spec.family.of_world else SpriteMeasures
         self.measures = exact() if self.of_sprites else VideoMeasures(*tools)
-        changes = {} if settings.steps is None else {"steps": settings.steps}
-        changes["bf16"] = self.model.denoiser.bf16
-        self.adapters = Adapters(self.model, Path(settings.out) / "adapters", changes)
+        if settings.first_frame and not hasattr(self.model, "starting_with"):
+            raise ValueError(f"--first-frame: {self.model.name} takes no first frame; embedded-world does")
         self._source: tuple[Case, Source] | None = None
         self._first_frames: dict[tuple[str, str, int], torch.Tensor] = {}
 
@@ -70,17 +72,20 @@ class Methods:
         if method not in NAMES:
             raise ValueError(f"no method is called {method!r}: use {', '.join(NAMES)}")
         source = self.source(case)
+        first = _first_frame(case, prompt, source.pixels.shape[1:]) if self.settings.first_frame else None
+        model = self.model if first is None else self.model.starting_with(first)
         trained, training = Trained(), {"train_s": 0.0, "peak_mb": 0.0}
         if method in TRAINED:
             trained, training = self.adapters.get(case.name, method, seed, source, case.caption)
         reset_peak(self.model)
         started = time.monotonic()
         if method == "frozen":
-            frames = self._still(case, prompt, seed)
+            frames = self._still(case, model, prompt, seed)
         elif method in GUIDED:
-            frames = guided_video(self.model, source, method, prompt, seed, self.settings.sample_steps)
+            steps = self.settings.sample_steps
+            frames = guided_video(model, source, method, prompt, seed, steps, reader=self.adapters.model)
         else:
-            frames = self._sample(source, trained, prompt, seed)
+            frames = self._sample(source, model, trained, prompt, seed)
         cost = {
             "train_s": training["train_s"],
             "sample_s": time.monotonic() - started,
@@ -89,6 +94,8 @@ class Methods:
         if method == BASE:
             self._first_frames[case.name, prompt, seed] = frames[:1].clone()
         scores, tracks, look = self.measures.measure(frames, prompt, source)
+        if first is not None:
+            scores["first_frame_psnr"] = float(-10 * (frames[0] - first).pow(2).mean().log10())
         return Outcome(scores, cost, frames, source.fps, tracks, look)
 
     def source(self, case: Case) -> Source:
@@ -100,16 +107,40 @@ class Methods:
             source = load_source(files, denoiser.spec, device=denoiser.device)
             self._source = case, source
             self._first_frames.clear()
+            self.adapters = self._adapters_of(source)
         return self._source[1]
 
-    def _sample(self, source: Source, trained: Trained, prompt: str, seed: int) -> torch.Tensor:
-        shape = latent_shape(self.model, *source.pixels.shape[:3])
-        with trained.loras_attached(self.model.denoiser.transformer), torch.no_grad():
-            sampling = Sampling(steps=self.settings.sample_steps)
-            return next(generate(self.model, trained.kernels, [(prompt, seed)], shape, sampling))
+    def _adapters_of(self, source: Source) -> Adapters:
+        changes = {} if self.settings.steps is None else {"steps": self.settings.steps}
+        changes["bf16"] = self.model.denoiser.bf16
+        learner = self.model.starting_with(source.pixels[0]) if self.settings.first_frame else self.model
+        return Adapters(learner, Path(self.settings.out) / "adapters", changes)
 
-    def _still(self, case: Case, prompt: str, seed: int) -> torch.Tensor:
+    def _sample(self, source: Source, model: BaseModel, trained: Trained, prompt: str, seed: int) -> torch.Tensor:
+        shape = latent_shape(model, *source.pixels.shape[:3])
+        with trained.loras_attached(model.denoiser.transformer), torch.no_grad():
+            sampling = Sampling(steps=self.settings.sample_steps)
+            return next(generate(model, trained.kernels, [(prompt, seed)], shape, sampling))
+
+    def _still(self, case: Case, model: BaseModel, prompt: str, seed: int) -> torch.Tensor:
         source = self.source(case)
         first = self._first_frames.get((case.name, prompt, seed))
-        first = self._sample(source, Trained(), prompt, seed)[:1] if first is None else first
+        first = self._sample(source, model, Trained(), prompt, seed)[:1] if first is None else first
         return first.expand(len(source.pixels), -1, -1, -1).contiguous()
+
+
+def _first_frame(case: Case, prompt: str, size: torch.Size) -> torch.Tensor:
+    """The picture `size` (H, W, 3) in [0, 1] that the video of a prompt starts with.
+
+    Raises: ValueError if the case has none, or one of another size.
+    """
+    if not case.first_frames:
+        raise ValueError(f"{case.name} has no first_frames: put one PNG for each prompt there")
+    path = case.first_frames[case.prompts.index(prompt)]
+    with Image.open(path) as image:
+        picture = torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
+    if picture.shape != size:
+        raise ValueError(
+            f"{path} has {picture.shape[1]}x{picture.shape[0]} pixels, the videos {size[1]}x{size[0]}: resize it"
+        )
+    return picture

@@ -55,6 +55,10 @@ def write_text(path: Path, text: str) -> None:
 def write_mask(path: Path, mask: torch.Tensor) -> None:
     """A mask (H, W) bool as a picture of the video file's size."""
     factor = -(-SMALLEST_SIDE_PX // mask.shape[0])
-    mask = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    write_picture(path, mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1).float())
+
+
+def write_picture(path: Path, picture: torch.Tensor) -> None:
+    """A picture (H, W, 3) or (H, W) in [0, 1]."""
     with atomic_write(path) as temporary:
-        Image.fromarray((mask.numpy() * 255).astype("uint8")).save(temporary)
+        Image.fromarray((picture.numpy() * 255).round().astype("uint8")).save(temporary)

@@ -17,6 +17,7 @@ METRICS = {  # key -> heading; all but leakage are better when larger
     "temporal_consistency_reference_code": "TC (reference code)",
     "motion_fidelity": "MF",
     "motion_fidelity_reference_code": "MF (reference code)",
+    "first_frame_psnr": "first frame, dB",
     "leakage": "leakage",
     "diversity": "diversity",
 }

@@ -12,7 +12,7 @@ from ..models.embedded.world.corpus import object_coverage, render
 from ..models.embedded.world.scene import World, random_world
 from ..models.embedded.world.unseen import CATEGORIES, unseen_motion
 from ..tracking.tracks import Tracks
-from .sprite_cases import FPS, write_mask, write_text
+from .sprite_cases import FPS, write_mask, write_picture, write_text
 
 PROMPTS = 2  # per case
 KINDS = {"articulated": ("walker",), "camera": ("circle", "square", "triangle", "star")}  # others: any shape
@@ -62,6 +62,8 @@ def _write(place: Path, category: str, name: str, world: World, prompts: list[Wo
     write_video(place / f"{place.name}.mp4", frames, FPS)
     write_text(place / "prompts.txt", world.caption)
     write_text(place / "eval_prompts.txt", "\n".join(prompt.caption for prompt in prompts))
+    for number, prompt in enumerate(prompts):  # its objects begin where the source's do
+        write_picture(place / "first_frames" / f"{number:05d}.png", render([prompt], motion)[0, 0])
     covered = object_coverage([kinds], motion)[0, :, 0].amax(0) > 0.5
     write_mask(place / "masks" / "00000.png", covered)
     paths = motion.paths[0] / size

@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=count, help="of every training; default: each method's own for this model")
     parser.add_argument("--sample-steps", type=count, help="denoising steps; default: the base model's own")
     parser.add_argument(
+        "--first-frame", action="store_true", help="give every video its case's first frame, with embedded-world"
+    )
+    parser.add_argument(
         "--tracker", default="auto", help="auto (a case's own tracks where it has some), cotracker, dis, lk"
     )
     add_feature_arguments(parser)
@@ -76,7 +79,8 @@ def run(args: argparse.Namespace) -> None:
             unfinished.rename(data)
         extra = {"cases": args.cases}
     text = {name: str(value.resolve()) for name, value in (("clip", args.clip), ("dino", args.dino)) if value}
-    settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text}
+    given = {"first_frame": True} if args.first_frame else {}
+    settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text, **given}
     model = args.model if args.model in OWN_KIND else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
     gpus = 1 if args.ray and Compute.on(args.device).device.type == "cuda" else 0
