@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from . import __version__
 from .adapter.motion_adapter import MotionAdapter
 from .models.base_model import BaseModel
 from .models.denoiser import DiffusersDenoiser
@@ -18,7 +15,7 @@ from .models.identity import KEY as IDENTITY
 from .models.identity import identity_of
 from .models.noise import learning
 from .source import Source
-from .training.config import TrainConfig
+from .training.config import TrainConfig, how_trained
 from .training.loop import fingerprint, train_motion_adapter
 from .training.run import TrainResult
 from .training.saved import Saving, earlier_state
@@ -30,16 +27,7 @@ def adapter_metadata(
     source: Source, caption: str, losses: dict[str, list[float]], config: TrainConfig
 ) -> dict[str, str]:
     """What an adapter file says about itself, beyond its shapes."""
-    last = {name: values[-1] for name, values in losses.items() if values}
-    return {
-        "source": source.describe(),
-        "caption": caption,
-        "config": json.dumps(asdict(config)),
-        "steps": str(len(losses["total"])),
-        "losses": json.dumps({k: v for k, v in last.items() if v == v}),
-        "seed": str(config.seed),
-        "pack_version": __version__,
-    }
+    return {"source": source.describe(), "caption": caption, **how_trained(config, losses)}
 
 
 def train_on(

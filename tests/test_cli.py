@@ -5,17 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.cli import sample as cli_sample
 from det_core.cli.main import main
 from det_core.guidance.reference import MotionReference
 from det_core.media.card import picture_of
 from det_core.media.video import read_video, write_video
+from det_core.models.base_model import base_model_spec
 from det_core.models.embedded.corpus import Scene, make_clip
+from det_core.models.families import DiTSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a green star on a teal striped background"
@@ -189,6 +193,36 @@ def test_bad_adapters_and_blocks(capsys, tmp_path, finished):
     assert '"3-99" asks for block 99, but this model has blocks 0 to 7' in failure(capsys, *good, "--keep", "3-99")
     assert "a-b" in failure(capsys, *good, "--keep", "a-b")
     assert "--drop" in failure(capsys, *good, "--drop", "1.5")
+
+
+class TestAnAdapterThatSaysLittle:
+    """As released code, or a program that knew no frame rate, wrote it: its own blocks, the model's own rate."""
+
+    @pytest.fixture
+    def known(self, finished, tmp_path, monkeypatch) -> dict:
+        """What `sample` gives on to `generate` and to the writer of videos."""
+        told = {}
+        adapter = MotionAdapter.load(finished / "adapter.safetensors")
+        del adapter.blocks["1"], adapter.metadata["source"]
+        adapter.save(tmp_path / "few.safetensors")
+        monkeypatch.setattr(cli_sample, "base_model_spec", lambda _: at_24_frames(base_model_spec("embedded")))
+        monkeypatch.setattr(cli_sample, "generate", lambda *args, **_: told.update(keep=args[4].keep) or ["frames"])
+        monkeypatch.setattr(cli_sample, "write_video", lambda path, frames, fps: told.update(fps=fps))
+        main(
+            ["sample", "--adapter", str(tmp_path / "few.safetensors"), "--prompt", PROMPT, "--drop", "0.5"]
+            + ["--out", str(tmp_path / "out")]
+        )
+        return told
+
+    def test_plays_at_the_models_rate(self, known):
+        assert known["fps"] == 24.0
+
+    def test_drops_of_the_blocks_it_has(self, known):
+        assert known["keep"] == [0, 2, 3]
+
+
+def at_24_frames(spec: DiTSpec) -> DiTSpec:
+    return replace(spec, defaults=replace(spec.defaults, fps=24.0))
 
 
 def test_bad_models_and_folders(capsys, tmp_path, clip):

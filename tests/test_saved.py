@@ -1,5 +1,6 @@
 """A run on the disk: kept every so often and whatever stops it; a damaged state is refused."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_training import equal, small
 
+from det_core.training.config import TrainConfig, how_trained
 from det_core.training.loop import train_motion_adapter
 from det_core.training.saved import Saving, earlier_state
 from det_core.training.state import TrainState, state_path
@@ -102,3 +104,11 @@ def test_a_state_with_broken_tensors_is_refused(denoiser, job, tmp_path, broken)
             train_motion_adapter(
                 denoiser, *job, small(steps=3), resume=TrainState.load(tmp_path / f"{name}.safetensors")
             )
+
+
+def test_a_file_tells_the_last_finite_value_of_each_loss():
+    """The tracking loss is NaN at steps whose noise is too high, the last one often."""
+    losses = {"total": [3.0, 2.0, 1.0], "tracking": [0.5, 0.25, float("nan")], "never": [float("nan")] * 3}
+    told = how_trained(TrainConfig(seed=4), losses)
+    assert (told["steps"], told["seed"]) == ("3", "4")
+    assert json.loads(told["losses"]) == {"total": 1.0, "tracking": 0.25}

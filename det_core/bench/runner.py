@@ -69,12 +69,13 @@ def run_bench(
 
 def run_groups(groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], workers: int = 1) -> None:
     """Run every group on this machine, in this process or in several, which `build` must be picklable for."""
-    for number, group in enumerate(_finished(groups, out, build, workers), 1):
+    for number, group in enumerate(_done_in_turn(groups, out, build, workers), 1):
         unit = group[0]
         log.info("[%d/%d] %s, %s, seed %d", number, len(groups), unit.case.name, unit.method, unit.seed)
 
 
-def _finished(groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], workers: int) -> Iterator[Group]:
+def _done_in_turn(groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], workers: int) -> Iterator[Group]:
+    """Runs the groups; gives each once it is done."""
     if workers == 1 or len(groups) < 2:
         run_unit = build() if groups else None
         for group in groups:

@@ -46,13 +46,17 @@ def train_config(args: argparse.Namespace, spec: DiTSpec, compute: Compute) -> T
     )
 
 
-def sampling(args: argparse.Namespace, spec: DiTSpec) -> Sampling:
-    """Of --keep and --drop, None leaves the blocks to the adapter."""
+def sampling(args: argparse.Namespace, spec: DiTSpec, adapter: MotionAdapter | None = None) -> Sampling:
+    """Of --keep and --drop, None leaves the blocks to the adapter; --drop keeps those of the rest that it has.
+
+    adapter: the one that is there already; None: one of every block.
+    """
     keep = None
     if args.keep is not None:
         keep = parse_blocks(args.keep, spec.num_blocks)
     elif args.drop is not None:
         keep = kept_blocks(spec.num_blocks, args.drop)
+        keep = keep if adapter is None else [block for block in keep if block in adapter.kernels]
     return Sampling(args.sample_steps, args.cfg, keep, args.strength)
 
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     prompts, seeds = checks.distinct(args)
     compute, spec = checks.compute_for(args), base_model_spec(args.model)
     adapter = checks.load_adapter(args.adapter, spec)
-    sampling = checks.sampling(args, spec)
+    sampling = checks.sampling(args, spec, adapter)
     frames, height, width, fps = _as_its_source(adapter, args, spec)
     check_writable(args.out)
 
@@ -56,7 +56,7 @@ def _as_its_source(adapter: MotionAdapter, args: argparse.Namespace, spec: DiTSp
         source = json.loads(adapter.metadata.get("source", "{}"))
         frames = args.frames or int(source.get("frames", spec.defaults.frames))
         own = tuple(int(side) for side in source["size"]) if "size" in source else None
-        fps = float(source.get("fps", 8.0))
+        fps = float(source.get("fps", spec.defaults.fps))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{args.adapter} is damaged: what it says of its source cannot be read: {error}") from None
     spec.frames.check(frames)

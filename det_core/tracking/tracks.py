@@ -96,7 +96,8 @@ class Tracks:
         """The tracks in the cells and frames of a latent.
 
         Latent frame i of L is read at video frame i * (F - 1) / (L - 1) of F (rounded where that is not whole), which
-        is frame 4i for a causal video VAE with 4x compression and 4k+1 frames, and frame i where L == F.
+        is frame 4i for a causal video VAE with 4x compression and 4k+1 frames, and frame i where L == F. A training has
+        taken the frames of its base before (`training/views.py`), which for frames of uneven length are others.
 
         Args: latent_frames, height, width: size of the latent in frames and cells.
         Returns: points (N, latent_frames, 2) in cells, the centre of the first cell is (0.5, 0.5); visible

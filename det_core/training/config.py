@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 
+from .. import __version__
 from ..models.compute.checkpointing import POLICIES
 from ..models.families import DiTSpec
 from ..models.families.spec import Optimisation
@@ -79,6 +83,18 @@ class TrainConfig(FitConfig):
 
     @classmethod
     def for_spec(cls, spec: DiTSpec, **changes) -> TrainConfig:
-        """The paper's settings for the base model `spec`, with some of them changed."""
+        """The settings of the base model `spec`, the paper's where it tried that one, with some of them changed."""
         names = [field.name for field in fields(Optimisation)] + ["mid_dim", "kernel_size"]
         return cls(**{**{name: getattr(spec.defaults, name) for name in names}, **changes})
+
+
+def how_trained(config: FitConfig, losses: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """What the file of a trained adapter says of its training: settings, steps, the last finite value of each loss."""
+    finite = {name: [value for value in values if math.isfinite(value)] for name, values in losses.items()}
+    return {
+        "config": json.dumps(asdict(config)),
+        "steps": str(len(losses["total"])),
+        "losses": json.dumps({name: values[-1] for name, values in finite.items() if values}),
+        "seed": str(config.seed),
+        "pack_version": __version__,
+    }

@@ -52,9 +52,10 @@ def tracking_loss(
 ) -> torch.Tensor:
     """Penalise x0 predictions that change along a tracked point.                                  (DeT, eq. 4)
 
-    Convention: `tracks` are those of the source video, at pixel frames; they are mapped to latent frames and cells by
-        `Tracks.to_grid`. A pair of consecutive frames counts only where the point is visible in both: the paper's
-        min(V(t+1), V(t)). The released code masks with V(t+1) alone; we follow the paper.
+    Convention: `tracks` are those of the source video, at pixel frames, or at latent frames, as a training's views have
+        them (`training/views.py` knows the base's frames); `Tracks.to_grid` brings them to cells. A pair of consecutive
+        frames counts only where the point is visible in both: the paper's min(V(t+1), V(t)). The released code masks
+        with V(t+1) alone; we follow the paper.
     Args:
         x0_pred: (B, C, T, H, W), any float dtype; reduced in float32. Its T is the number of latent frames.
         tracks: or what `Followed.of` made of them once for this size.

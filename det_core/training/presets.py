@@ -38,7 +38,7 @@ def _quarter(spec: DiTSpec) -> Mapping[str, Any]:
 
 
 PRESETS = {
-    "paper": Preset("exactly as the paper trains"),
+    "paper": Preset("as the paper trains, on the bases that it tried; on others as their family says"),
     "fast": Preset(
         "a quarter of the training, towards noise, at twice the rate, no block dropped: proved on the embedded model "
         "only",

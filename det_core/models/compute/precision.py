@@ -1,4 +1,5 @@
-"""Where a base model computes, and in which number format: decided once, here."""
+"""Where a base model computes, and in which number format: decided once, here. In ComfyUI nothing here is asked: it
+decides for its MODELs itself, and their trainings run in its formats, without autocast."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+DROP_FRACTION = 0.65  # of the blocks, from the last one back, when sampling (DeT, section 3.3)
 LONGEST = 4000  # characters of a list of blocks
 
 
-def kept_blocks(num_blocks: int, drop_fraction: float = 0.65) -> list[int]:
+def kept_blocks(num_blocks: int, drop_fraction: float = DROP_FRACTION) -> list[int]:
     """The first blocks of a DiT: those left when the last `drop_fraction` of them is dropped.
 
     Early blocks carry the motion, late ones the appearance of the source (DeT, section 3.3); 42 blocks keep 0..14.

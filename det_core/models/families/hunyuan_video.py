@@ -20,6 +20,7 @@ from torch import nn
 
 from ...media.frame_map import FrameMap
 from ..overriding import Forward, replaced
+from .blocks import DROP_FRACTION
 from .family import Costs, Family
 from .keys import Fused, fuse, split
 from .placing import Placing, RotaryTable, placed_rotary, starts
@@ -154,7 +155,7 @@ class HunyuanVideo(Family):
                 fps=24.0,
                 kernel_size=5,
                 warmup=100,
-                drop_fraction=singles / (doubles + singles) if singles else 0.65,
+                drop_fraction=singles / (doubles + singles) if singles else DROP_FRACTION,
                 sample_steps=30,
                 shift=7.0,
                 height=512,

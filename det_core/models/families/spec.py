@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
+from .blocks import DROP_FRACTION
 
 if TYPE_CHECKING:
     from .family import Family
@@ -63,7 +64,7 @@ class Defaults(Optimisation):
     mid_dim: int = 128
     kernel_size: int = 3
     init_std: float | None = None  # deviation of a new down kernel; None: 1, as in the released code
-    drop_fraction: float = 0.65  # of the blocks, from the last one back, when sampling
+    drop_fraction: float = DROP_FRACTION  # of the blocks, from the last one back, when sampling
 
     sample_steps: int = 50
     cfg: float = 6.0  # a guidance-distilled model (HunyuanVideo) is told this number instead of being run twice

@@ -7,7 +7,6 @@ import time
 import uuid
 
 import comfy.model_management as mm
-import comfy.sample
 import comfy.utils
 import folder_paths
 import numpy as np
@@ -67,7 +66,7 @@ class TrainingView:
         """done: steps of `total` that earlier runs have taken."""
         self.total, self.node_id, self.done = total, this_node(), done
         self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
-        self.sheet: Image.Image | None = None
+        self.sheet: Image.Image | None = None  # the newest sample; who samples sets it
         self.started = time.monotonic()
         self._shown = 0.0
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
-from ....det_core import __version__
 from ....det_core.models.families import DiTSpec
 from ....det_core.models.identity import KEY as IDENTITY
 from ....det_core.models.noise import SPANS
-from ....det_core.training.config import TrainConfig
+from ....det_core.training.config import TrainConfig, how_trained
 from ....det_core.training.presets import PRESETS, preset_config
 from ....det_core.training.state import TrainState
 from ..loading.base import identity_of, model_file
@@ -51,14 +49,9 @@ def in_words(config: TrainConfig) -> str:
 def metadata(config: TrainConfig, state: TrainState, job: Prepared, part: str, fps: float) -> dict[str, str]:
     """What an adapter's file says of its training. part: of the noise, a name of `SPANS`; fps: of the source, 0 if it
     is not known."""
-    last = {name: next((v for v in reversed(values) if v == v), None) for name, values in state.losses.items()}
     return {
-        "config": json.dumps(dataclasses.asdict(config)),
-        "steps": str(state.step),
-        "losses": json.dumps({k: v for k, v in last.items() if v is not None}),
-        "seed": str(config.seed),
+        **how_trained(config, state.losses),
         "source": json.dumps({"fingerprint": state.learns_from, **_source(job, fps)}),
-        "pack_version": __version__,
         "vae": type(job.model.model.latent_format).__name__,
         **({} if part == "all" else {"expert": part}),
         **({} if (file := model_file(job.model)) == "" else {"base_file": file}),

@@ -26,7 +26,6 @@ from ..sampling.call import stream_shapes
 from .conditions import Conditions, check_conditioning, check_single_frames
 from .denoiser import ComfyDenoiser
 
-BLOCK_LISTS = ("blocks", "double_blocks", "single_blocks", "transformer_blocks")
 INJECTORS = ("audio_injector", "music_injector")
 
 
@@ -115,6 +114,7 @@ def _conditions(real, conds: dict, x0: torch.Tensor, noise_mask: torch.Tensor | 
 def _protected_parts(dit: nn.Module, spec: DiTSpec) -> list[tuple[nn.Module, Forward]]:
     """The forwards of what works in place: some families' blocks; and of Wan with sound (S2V, WanDancer) what adds the
     sound to the token stream between blocks."""
-    blocks = [block for name in BLOCK_LISTS for block in getattr(dit, name, ())] if spec.family.in_place else []
+    lists = [native.name for _, native in spec.family.stacks] if spec.family.in_place else []
+    blocks = [block for name in lists for block in getattr(dit, name, ())]
     injectors = [part for name in INJECTORS if (part := getattr(dit, name, None)) is not None]
     return [(part, partial(protected, part.forward)) for part in (*blocks, *injectors)]
