@@ -119,3 +119,38 @@ def test_its_clips_are_tracked_by_reading(pack, clip):
     assert 8 < moved < 25  # px: a bird that rests in the world, before a camera that orbits by 6 to 9 px
     with pytest.raises(ValueError, match="choose the shape walker"):
         DeTTinyClip.execute("salute", "red", "circle", "navy", "plain", 0)
+
+
+def test_a_motion_is_learned_with_the_sources_first_frame_and_replayed_on_another(world, clip, tmp_path, monkeypatch):
+    from comfy_extras.nodes_ip2p import InstructPixToPixConditioning
+    from det_pack.nodes._comfy.loading import paths
+    from det_pack.nodes.apply import DeTApplyMotionAdapter
+    from det_pack.nodes.tiny_clip import DeTTinyClip
+    from det_pack.nodes.track import DeTTrackVideo
+    from det_pack.nodes.train import DeTTrainMotionAdapter
+
+    model, text, vae = world
+    monkeypatch.setattr(paths, "state_path", lambda run: tmp_path / f"{run}.state.safetensors")
+    frames, caption = clip
+    tracks = DeTTrackVideo.execute(frames, 20, "auto", 0).result[0]
+    empty = encoded(text, "")
+
+    def learned(first):
+        words = encoded(text, caption)
+        if first is not None:
+            words = InstructPixToPixConditioning.execute(words, empty, first, vae).result[0]
+        numbers = (4, 1e-2, 0.1, 0, "world", "start anew", False, 0)
+        with torch.inference_mode():
+            return DeTTrainMotionAdapter.execute(
+                model, {"samples": vae.encode(frames)}, words, *numbers, tracks, mid_dim=8
+            ).args
+
+    adapter, losses = learned(frames[:1])
+    assert adapter.keep == [0, 1, 2, 3, 4, 5], "two of eight blocks are dropped"
+    other = DeTTinyClip.execute("windmill", "green", "walker", "teal", "checkered", 5).result
+    for first in (None, other[0][:1]):  # before anything is learned
+        assert learned(first)[1]["loss"][0] > losses["loss"][0], "nothing helps as the source's own first frame does"
+    given = InstructPixToPixConditioning.execute(encoded(text, other[1]), empty, other[0][:1], vae).result[:2]
+    moved = DeTApplyMotionAdapter.execute(model, adapter, 1.0, -1.0).result[0]
+    with_motion, without = (vae.decode(sampled(each, *given, 6))[0] for each in (moved, model))
+    assert (with_motion - without).abs().max() > 0.02 and with_motion.shape == (9, 64, 64, 3)

@@ -21,7 +21,7 @@ class WorldLatents(comfy.latent_formats.CogVideoX):
     latent_channels = 24
 
 
-class WorldConfig(comfy.supported_models.CogVideoX_I2V):
+class WorldConfig(comfy.supported_models.CogVideoX_T2V):
     """ComfyUI takes a CogVideoX that reads 48 channels for an inpainting model whose latents have 16. Model 2's have
     24, and the other 24 are a first frame's, which ComfyUI fills from `concat_latent_image` or with zeros."""
 

@@ -156,7 +156,9 @@ def check_conditioning(model, given: dict, frames: int, masked: bool = False) ->
         )
     parts = [(name, given[name]) for name in ("concat_latent_image", "concat_mask") if name in given]
     parts += [("vace_frames", context) for context in given.get("vace_frames") or ()]
-    wrong = [(name, part.shape[2]) for name, part in parts if part.ndim == 5 and part.shape[2] != frames]
+    # A single picture is what CogVideoX's videos start with: its other frames are filled up with zeros.
+    fitting = (1, frames) if isinstance(model, comfy.model_base.CogVideoX) else (frames,)
+    wrong = [(name, part.shape[2]) for name, part in parts if part.ndim == 5 and part.shape[2] not in fitting]
     if wrong:
         name, length = wrong[0]
         raise ValueError(
