@@ -21,7 +21,8 @@ from .media.video import write_video
 from .models.base_model import BaseModel
 from .models.generate import Sampling, generate, latent_shape
 from .source import Source
-from .tracking.draw import contact_sheet, draw_tracks, loss_curve
+from .tracking.curve import loss_curve
+from .tracking.draw import contact_sheet, draw_tracks
 from .training.config import TrainConfig
 from .training.loop import OnStep
 

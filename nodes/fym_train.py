@@ -12,7 +12,7 @@ from ..det_core.fym.motion_loss import MOTION_LOSSES
 from ..det_core.fym.sparse import SPACINGS, Examples, RandomFrames, sparse_count, sparse_latents
 from ..det_core.fym.train import LoRAConfig, group_lora, train_lora
 from ..det_core.lora.lora import LoRA
-from ._comfy.display.preview import TrainingView, loss_picture
+from ._comfy.display.preview import TrainingView
 from ._comfy.loading import paths
 from ._comfy.sockets.checked import FymHeads, head_map, video_frames
 from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inputs, source_inputs
@@ -200,7 +200,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                 losses["temporal"] = learn("temporal", pick(x0), sampler, preview_every)
             view.say(f"trained: {_in_words(configs, **pick.keywords)}; kept as {runs['temporal'].file.name}{caution}")
         files = [lora_model(loras[stage].cpu(), job.spec, configs[stage].steps) for stage in STAGES]
-        picture = loss_picture(losses)
+        picture = view.result(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}
         return io.NodeOutput(*files, losses, ui=ui.PreviewImage(picture, cls=cls))
 

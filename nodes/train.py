@@ -14,8 +14,7 @@ from ..det_core.models.families import DiTSpec
 from ..det_core.models.noise import span_of
 from ..det_core.training.config import TrainConfig
 from ..det_core.training.loop import train_motion_adapter
-from ._comfy.display.notice import say
-from ._comfy.display.preview import TrainingView, loss_picture
+from ._comfy.display.preview import TrainingView
 from ._comfy.loading import paths
 from ._comfy.loading.base import expert_of
 from ._comfy.sockets.checked import DetAdapter, video_frames
@@ -166,6 +165,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         checkpointing = gradient_checkpointing or preset == "low VRAM"
         config = replace(config, checkpoint="full" if checkpointing else "none")
         run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config)))
+        view = TrainingView(config.steps, run.state.step if run.state else 0)
         if run.finished:
             state = run.state
             with torch.inference_mode(False):
@@ -173,10 +173,9 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                     job.spec, config.mid_dim, config.kernel_size, drop_fraction=config.drop_fraction
                 )
             load_weights(adapter, state)
-            say(f"already trained: {state.step} steps, loaded {run.file.name}")
+            view.say(f"already trained: {state.step} steps, loaded {run.file.name}")
         else:
             job = job.for_steps(job.latents.shape, config, **config.kernel_shape)
-            view = TrainingView(config.steps, run.state.step if run.state else 0)
             cautions = _cautions(job.spec, words)
             view.say(f"{in_words(config)}; {job.memory_in_words()}{cautions}")
             with job.trainable(job.latents) as (denoiser, x0):
@@ -198,7 +197,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         told = ({"caption": words} if words else {}) | ({} if frames is None else card(video_frames(frames)))
         adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps) | told)
         losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}
-        return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(loss_picture(state.losses), cls=cls))
+        return io.NodeOutput(adapter, losses, ui=ui.PreviewImage(view.result(state.losses), cls=cls))
 
 
 def _looked_at(job: Prepared, config: TrainConfig) -> tuple[float, ...]:

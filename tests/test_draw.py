@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from det_core.tracking.draw import HIDDEN, LINES, PAPER, contact_sheet, draw_tracks, loss_curve, side_by_side
+from det_core.tracking.curve import loss_curve
+from det_core.tracking.draw import HIDDEN, contact_sheet, draw_tracks, side_by_side
+from det_core.tracking.look import LIGHT
 from det_core.tracking.tracks import Tracks
 
 
@@ -84,12 +86,12 @@ def test_loss_curve_of_any_values(losses, width, height):
     picture = loss_curve(losses, width, height)
     assert picture.size == (width, height)
     finite = [any(np.isfinite(v) for v in term) for term in losses.values()]
-    assert [has_colour(picture, colour) for colour in LINES[: len(finite)]] == [bool(t) for t in losses]
+    assert [has_colour(picture, colour) for colour in LIGHT.lines[: len(finite)]] == [bool(t) for t in losses]
 
 
 def test_loss_curve_falls_where_the_loss_falls():
     picture = pixels(loss_curve({"denoising": list(np.linspace(1.0, 0.2, 200))}, 720, 400))
-    below_legend = np.abs(picture - np.array(LINES[0])).max(axis=-1) <= 2
+    below_legend = np.abs(picture - np.array(LIGHT.lines[0])).max(axis=-1) <= 2
     below_legend[:30] = False
     rows, columns = np.nonzero(below_legend)
     assert rows[columns < 200].mean() < rows[(columns > 300) & (columns < 400)].mean() < rows[columns > 600].mean()
@@ -113,7 +115,7 @@ def test_contact_sheet_takes_mixed_videos_and_long_labels():
     picture = contact_sheet(rows, columns=3, cell_width=90)
     assert picture.size[0] == 3 * 96 + 6
     assert picture.size[1] > 60 + 90 + 180 + 5 * 20  # the pictures and the wrapped label
-    assert picture.getpixel((picture.size[0] - 1, picture.size[1] - 1)) == PAPER
+    assert picture.getpixel((picture.size[0] - 1, picture.size[1] - 1)) == LIGHT.paper
     with pytest.raises(ValueError, match="one video or more"):
         contact_sheet([])
 

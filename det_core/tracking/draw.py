@@ -1,21 +1,20 @@
-"""Pictures to look at: tracks on a video, loss curves, contact sheets. Pillow only."""
+"""Pictures to look at: tracks on a video, contact sheets, videos side by side. Pillow only."""
 
 import colorsys
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..media.video import as_uint8
+from .look import LIGHT, font
 from .tracks import Tracks
 
 READABLE_SIDE_PX = 256  # smaller pictures are enlarged before anything is drawn on them
 TRAIL_FRAMES = 12  # length of a point's tail
 HIDDEN = (170, 170, 170)
-PAPER, INK, FAINT = (255, 255, 255), (40, 40, 40), (222, 222, 222)
-LINES = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))
 
 
 def draw_tracks(frames: torch.Tensor, tracks: Tracks) -> torch.Tensor:
@@ -55,51 +54,6 @@ def draw_tracks(frames: torch.Tensor, tracks: Tracks) -> torch.Tensor:
     return torch.from_numpy(np.stack(drawn))
 
 
-def loss_curve(losses: Mapping[str, Sequence[float]], width: int = 720, height: int = 400) -> Image.Image:
-    """Losses over steps, one line a term: every value faint, their running mean strong, the last mean in the legend.
-
-    The axis is logarithmic where the values span more than a factor of 30 and all are positive. Values that are NaN or
-    infinite leave a gap. Terms need not have the same number of steps; no steps at all give empty axes.
-    """
-    picture = Image.new("RGB", (width, height), PAPER)
-    pen, font = ImageDraw.Draw(picture), _font(max(11, height // 28))
-    line = font.getbbox("0")[3] + 5
-    values = [float(v) for term in losses.values() for v in term if math.isfinite(v)]
-    steps = max((len(term) for term in losses.values()), default=0)
-    low, high, logarithmic = _value_range(values)
-    ticks = _log_ticks(low, high) if logarithmic else _ticks(low, high)
-    names = [f"{tick:g}" for tick in ticks]
-    left = 14 + max(round(font.getlength(name)) for name in names)
-    right, top, bottom = width - 14, line + 8, height - 2 * line - 4
-
-    def x(step: float) -> float:
-        return left + (right - left) * (step - 1) / max(steps - 1, 1)
-
-    def y(value: float) -> float:
-        low_, high_, value_ = (math.log(v) if logarithmic else v for v in (low, high, value))
-        return bottom - (bottom - top) * (value_ - low_) / (high_ - low_)
-
-    for tick, name in zip(ticks, names, strict=True):
-        pen.line([(left, y(tick)), (right, y(tick))], fill=FAINT)
-        pen.text((left - 6, y(tick)), name, fill=INK, font=font, anchor="rm")
-    for step in sorted({round(tick) for tick in _ticks(1, max(steps, 2)) if 1 <= tick <= max(steps, 2)}):
-        pen.line([(x(step), bottom), (x(step), bottom + 4)], fill=INK)
-        pen.text((x(step), bottom + 6), str(step), fill=INK, font=font, anchor="mt")
-    pen.line([(left, top), (left, bottom), (right, bottom)], fill=INK)
-    pen.text(((left + right) / 2, height - 3), "step", fill=INK, font=font, anchor="mb")
-    at = left
-    for (name, term), colour in zip(losses.items(), _line_colours(losses), strict=True):
-        mean = _running_mean(term)
-        pale = tuple((c + 2 * 255) // 3 for c in colour)
-        _polyline(pen, [(x(i + 1), y(v)) if math.isfinite(v) else None for i, v in enumerate(term)], pale, 1)
-        _polyline(pen, [(x(i + 1), y(v)) if v is not None else None for i, v in enumerate(mean)], colour, 2)
-        last = next((v for v in reversed(mean) if v is not None), None)
-        label = name if last is None else f"{name} {last:.4g}"
-        pen.text((at, 4), label, fill=colour, font=font)
-        at += font.getlength(label) + 24
-    return picture
-
-
 def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]], columns: int = 6, cell_width: int = 192) -> Image.Image:
     """Evenly spaced frames of several videos, one labelled row each.
 
@@ -111,21 +65,21 @@ def contact_sheet(rows: Sequence[tuple[str, torch.Tensor]], columns: int = 6, ce
     """
     if not rows:
         raise ValueError("a contact sheet needs one video or more")
-    gap, font = 6, _font(max(13, cell_width // 12))
-    line = font.getbbox("Ag")[3] + 4
+    gap, letters = 6, font(max(13, cell_width // 12))
+    line = letters.getbbox("Ag")[3] + 4
     width = columns * (cell_width + gap) + gap
     strips, total = [], gap
     for label, frames in rows:
         picked = torch.linspace(0, len(frames) - 1, min(columns, len(frames))).round().long()
         cells = [_cell(frame, cell_width) for frame in as_uint8(frames[picked]).cpu()]
-        lines = _wrapped(label, font, width - 2 * gap)
+        lines = _wrapped(label, letters, width - 2 * gap)
         strips.append((total, lines, cells))
         total += len(lines) * line + cells[0].size[1] + 2 * gap
-    sheet = Image.new("RGB", (width, total), PAPER)
+    sheet = Image.new("RGB", (width, total), LIGHT.paper)
     pen = ImageDraw.Draw(sheet)
     for top, lines, cells in strips:
         for number, text in enumerate(lines):
-            pen.text((gap, top + number * line), text, fill=INK, font=font)
+            pen.text((gap, top + number * line), text, fill=LIGHT.ink, font=letters)
         for column, cell in enumerate(cells):
             sheet.paste(cell, (gap + column * (cell_width + gap), top + len(lines) * line))
     return sheet
@@ -143,22 +97,18 @@ def side_by_side(videos: Sequence[tuple[str, torch.Tensor]]) -> torch.Tensor:
     shown = [[_readable(frame) for frame in as_uint8(frames).cpu()] for _, frames in videos]
     height, gap = max(frames[0].height for frames in shown), 4
     widths = [round(frames[0].width * height / frames[0].height) for frames in shown]
-    font = _font(max(14, height // 20))
-    top = font.getbbox("Ag")[3] + 6
+    letters = font(max(14, height // 20))
+    top = letters.getbbox("Ag")[3] + 6
     joined = []
     for pictures in zip(*shown, strict=False):
-        sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), top + height), INK)
+        sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), top + height), LIGHT.ink)
         pen, left = ImageDraw.Draw(sheet), 0
         for (label, _), picture, width in zip(videos, pictures, widths, strict=True):
-            pen.text((left + 6, 2), label, fill=PAPER, font=font)
+            pen.text((left + 6, 2), label, fill=LIGHT.paper, font=letters)
             sheet.paste(picture if picture.size == (width, height) else picture.resize((width, height)), (left, top))
             left += width + gap
         joined.append(np.array(sheet))
     return torch.from_numpy(np.stack(joined))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
 
 
 def _readable(frame: torch.Tensor) -> Image.Image:
@@ -185,67 +135,9 @@ def _colours(tracks: Tracks) -> list[tuple[int, int, int]]:
     return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0)) for hue in hues]
 
 
-def _line_colours(names: Mapping) -> list[tuple[int, int, int]]:
-    return [LINES[i % len(LINES)] for i in range(len(names))]
-
-
 def _box(centre: np.ndarray, radius: float) -> tuple[float, float, float, float]:
     x, y = float(centre[0]), float(centre[1])
     return x - radius, y - radius, x + radius, y + radius
-
-
-def _polyline(pen: ImageDraw.ImageDraw, points: list, colour: tuple[int, ...], width: int) -> None:
-    """Lines through points, broken where one is None; a point alone is a dot."""
-    run: list[tuple[float, float]] = []
-    for point in [*points, None]:
-        if point is not None:
-            run.append(point)
-            continue
-        if len(run) == 1:
-            pen.ellipse(_box(np.array(run[0]), width), fill=colour)
-        elif run:
-            pen.line(run, fill=colour, width=width, joint="curve")
-        run = []
-
-
-def _running_mean(term: Sequence[float]) -> list[float | None]:
-    """Mean of the last tenth of the steps so far (1 to 50 of them), finite values only."""
-    span = min(50, max(1, len(term) // 10))
-    means: list[float | None] = []
-    for i, value in enumerate(term):
-        recent = [v for v in term[max(0, i + 1 - span) : i + 1] if math.isfinite(v)]
-        means.append(sum(recent) / len(recent) if recent and math.isfinite(value) else None)
-    return means
-
-
-def _value_range(values: Sequence[float]) -> tuple[float, float, bool]:
-    """(lowest, highest, logarithmic) of the axis; never an empty range."""
-    if not values:
-        return 0.0, 1.0, False
-    low, high = min(values), max(values)
-    if low > 0 and high / low > 30:
-        return low / 1.15, high * 1.15, True
-    if high == low:
-        margin = abs(high) * 0.5 or 0.5
-        return low - margin, high + margin, False
-    margin = 0.05 * (high - low)
-    return (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin, False
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers in [low, high]."""
-    raw = (high - low) / 5
-    scale = 10 ** math.floor(math.log10(raw))
-    step = next(scale * m for m in (1, 2, 5, 10) if scale * m >= raw)
-    first = math.ceil(low / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 3) if len(tens) < 5 else (1,)
-    every = max(1, len(tens) // 8)
-    return [m * 10.0**ten for ten in tens[::every] for m in steps if low <= m * 10.0**ten <= high] or [low, high]
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:

@@ -27,8 +27,8 @@ from study_rows import ADVISED, TRAININGS, Plan  # noqa: E402
 from det_core.files import atomic_write  # noqa: E402
 from det_core.models.compute.precision import Compute  # noqa: E402
 from det_core.models.embedded.base_model import EmbeddedModel, read_clip  # noqa: E402
-from det_core.tracking.draw import INK, contact_sheet  # noqa: E402
-from det_core.tracking.draw import PAPER as WHITE  # noqa: E402
+from det_core.tracking.draw import contact_sheet  # noqa: E402
+from det_core.tracking.look import LIGHT  # noqa: E402
 
 MOTION = 4  # the figure eight, which the model never saw in training
 BLOCK = 3  # the 4th, as in the paper; there it is the 4th of 42
@@ -163,7 +163,7 @@ def side_by_side(maps: dict[str, torch.Tensor], grid: tuple[int, int, int]) -> I
     """The first frames of maps (S, S) as pictures on a logarithmic scale, lines between the frames."""
     gap, top, places = 10, 24, grid[1] * grid[2]
     side = MAP_FRAMES * places
-    picture = Image.new("RGB", (len(maps) * (side + gap) + gap, side + top + gap), WHITE)
+    picture = Image.new("RGB", (len(maps) * (side + gap) + gap, side + top + gap), LIGHT.paper)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     for number, (name, found) in enumerate(maps.items()):
         left = gap + number * (side + gap)
@@ -173,8 +173,8 @@ def side_by_side(maps: dict[str, torch.Tensor], grid: tuple[int, int, int]) -> I
         for k in range(1, MAP_FRAMES):
             pen.line([left + k * places, top, left + k * places, top + side], fill=(150, 180, 215))
             pen.line([left, top + k * places, left + side, top + k * places], fill=(150, 180, 215))
-        pen.rectangle([left, top, left + side, top + side], outline=INK)
-        pen.text((left, 4), name, INK, font)
+        pen.rectangle([left, top, left + side, top + side], outline=LIGHT.ink)
+        pen.text((left, 4), name, LIGHT.ink, font)
     return picture
 
 

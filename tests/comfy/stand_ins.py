@@ -14,8 +14,14 @@ class Clip:
     def __init__(self, width):
         self.width = width
 
-    def tokenize(self, text, **_):
-        return text
+    def tokenize(self, text, image=None, **_):
+        return text if image is None else f"{'x'.join(map(str, image.shape[:3]))}: {text}"
+
+    def generate(self, tokens, **_):
+        return tokens
+
+    def decode(self, tokens):
+        return f"seen in {tokens}"
 
     def encode_from_tokens_scheduled(self, text, **_):
         seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)

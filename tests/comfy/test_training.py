@@ -152,7 +152,7 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
     family = "wan"
     plain = trained(family, load(pack, tmp_path, family, transformer(family)), steps=4)
     patcher = load(pack, tmp_path, family, transformer(family))
-    sheets = []
+    rows = []
 
     def look(run, losses):
         if run.step == 2:
@@ -164,7 +164,7 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
                 source(family),
                 0,
             )
-            sheets.append(sampler.sheet(run.adapter, "after step 2"))
+            rows.extend([*sampler.before(), ("step 2", sampler.frames(run.adapter))])
 
     import det_pack.nodes._comfy.training.trainable as training
 
@@ -179,7 +179,10 @@ def test_samples_between_steps_do_not_disturb_training(pack, tmp_path):
         watched = trained(family, patcher, steps=4, on_step=look)
     finally:
         training.ComfyDenoiser = original
-    assert sheets[0].width > 100
+    videos = dict(rows)
+    assert list(videos) == ["source", "before", "step 2"]
+    assert len({video.shape for video in videos.values()}) == 1
+    assert not torch.equal(videos["before"], videos["step 2"]) and not torch.equal(videos["source"], videos["before"])
     assert watched.losses["total"] == plain.losses["total"]
     assert overridden(patcher.model) == []
 

@@ -27,12 +27,12 @@ from .parts import (
 
 def embedded(g: Graph) -> None:
     g.column()
-    g.note("embedded", 560)
+    g.note("embedded", 400)
     model, clip, vae = tiny(g)
+    prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
     g.column("Source")
     source = tiny_source(g, model, vae, clip)
     g.column("Learn")
-    prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
     adapter, _ = train(
         g,
         model,
@@ -43,12 +43,13 @@ def embedded(g: Graph) -> None:
         gradient_checkpointing=False,
         vae=vae,
         preview_prompt=prompt,
+        tall=1000,
     )
     g.column("Replay")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
     moved = apply(g, model, adapter)
     result, without = with_and_without(g, (model, moved), (prompt, negative), source.empty, vae)
-    save_adapter(g, adapter, "embedded demo", SOURCE_CAPTION, overwrite=True)
+    save_adapter(g, adapter, source.drawn, "embedded demo", SOURCE_CAPTION, overwrite=True)
     g.column("Result", WIDE)
     compare(g, source.frames, result, without, 8.0, "det/embedded compared")
     evaluate(g, source.tracks, result)
@@ -102,6 +103,36 @@ def combine(g: Graph) -> None:
     g.column()
     evaluate(g, tracks, result, "Against the first motion")
     evaluate(g, other, result, "Against the second motion")
+
+
+def halves(s: Graph) -> dict[str, Out]:
+    """Masks of the left and of the right half of a picture of 128x64."""
+    nothing = s.add("SolidMask", "The whole picture, black", value=0.0, width=128, height=64)[0]
+    half = s.add("SolidMask", "A half, white", value=1.0, width=64, height=64)[0]
+    left = s.add("MaskComposite", "Left", destination=nothing, source=half, x=0, y=0, operation="add")[0]
+    return {"left": left, "right": s.add("InvertMask", "Right", mask=left)[0]}
+
+
+def regions(g: Graph) -> None:
+    """Two motions in one picture, each in its half."""
+    g.column()
+    g.note("regions", 330)
+    model, clip, vae = tiny(g)
+    g.column("Two motions")
+    first, tracks, frames = learnt(g, "Learn a loop", model, clip, vae, "combine loop")
+    drawn = {"motion": "arc", "shape": "square", "colour": "blue", "background": "olive", "clip_seed": 3}
+    second, other, _ = learnt(g, "Learn an arc", model, clip, vae, "combine arc", **drawn)
+    left, right = g.subgraph("Left and right", halves)
+    g.column("Two places")
+    moved = apply(g, model, first, "The loop, on the left", mask=left)
+    both = apply(g, moved, second, "The arc, on the right", mask=right)
+    prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
+    negative = text(g, clip, NEGATIVE, "Negative prompt")
+    g.column("One video")
+    latent = tiny_latent(g, "Empty latent, twice as wide", width=128)
+    result, without = with_and_without(g, (model, both), (prompt, negative), latent, vae)
+    g.column("Result", WIDE)
+    compare(g, frames, result, without, 8.0, "det/two regions")
 
 
 DROPS = (0.0, 0.35, 0.65)

@@ -79,7 +79,7 @@ class Large:
         given = {"run_name": self.name, "frames": source.frames, "fps": source.fps, **preview}
         adapter, _ = train(g, model, source.latents, caption, source.tracks, **given)
         g.column("Replay")
-        save_adapter(g, adapter, self.name)
+        save_adapter(g, adapter, source.drawn, self.name)
         moved = apply(g, model, adapter)
         given = {"fps": source.fps, "tiled": True, **self.settings}
         result, without, video = with_and_without(g, (model, moved), (prompt, negative), source.empty, vae, **given)

@@ -6,7 +6,7 @@ from functools import partial
 
 from .graph import Graph, Out, Shown
 from .large_models import CAPTION, PROMPT
-from .parts import apply, decode_tiled, save_adapter, text, video_of
+from .parts import apply, caption_words, decode_tiled, save_adapter, text, video_of
 from .stages import begun, ended, first_frame, learned, size_of
 
 LTX_SIGMAS = "1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"
@@ -33,10 +33,12 @@ def ltx25_loaders(s: Graph) -> dict[str, Out]:
     return {"model": model, "distilled": model, "clip": clip, "vae": vae, "audio vae": audio}
 
 
-def ltx_caption(s: Graph, caption, fps, latents=None, frames=None, vae=None) -> dict[str, Out]:
-    """The caption at the clip's frame rate; with its frames, the latents with the first of them given."""
+def ltx_caption(s: Graph, clip, frames, fps, latents=None, vae=None) -> dict[str, Out]:
+    """The caption at the clip's frame rate; with latents, these with the first frame given."""
+    caption = text(s, clip, caption_words(s, clip, frames, CAPTION), "Caption of the source")
+    s.column()
     made = {"caption": s.add("LTXVConditioning", None, positive=caption, negative=caption, frame_rate=fps)[0]}
-    if frames is None:
+    if latents is None:
         return made
     given = {"vae": vae, "image": first_frame(s, frames), "latent": latents, "strength": 1.0, "bypass": False}
     return {**made, "latents": s.add("LTXVImgToVideoInplace", None, **given)[0]}
@@ -83,13 +85,9 @@ def ltx(g: Graph, version: str, picture: bool) -> None:
     base, source = begun(g, note, (768, 512, 97), loaders, f"LTX-{version}", picture)
     clip, vae = base["clip"], base["vae"]
     g.column("Learn")
-    caption = text(g, clip, CAPTION, "Caption of the source")
-    given = {"caption": caption, "fps": source.fps}
-    if picture:
-        given |= {"latents": source.latents, "frames": source.frames, "vae": vae}
-        caption, latents = g.subgraph("Caption, first frame given", ltx_caption, **given)
-    else:
-        (caption,), latents = g.subgraph("Caption at the clip's rate", ltx_caption, **given), source.latents
+    given = {"clip": clip, "frames": source.frames, "fps": source.fps}
+    given |= {"latents": source.latents, "vae": vae} if picture else {}
+    caption, latents = (*g.subgraph("Caption of the source", ltx_caption, **given), source.latents)[:2]
     adapter = learned(
         g, base["model"], source, caption, name, latents=latents, noise="as sampled" if distilled else "uniform"
     )
@@ -102,5 +100,5 @@ def ltx(g: Graph, version: str, picture: bool) -> None:
     given |= {"vae": vae, "audio_vae": base["audio vae"], **pictures}
     sampling = partial(ltx_sampling, ancestral=distilled)
     result, without, video = g.subgraph("Sample with and without", sampling, **given)
-    save_adapter(g, adapter, name)
+    save_adapter(g, adapter, source.drawn, name)
     ended(g, source, result, without, video, name)

@@ -6,7 +6,7 @@ from functools import partial
 
 from .graph import Graph, Out, Shown
 from .large_models import CAPTION, PROMPT
-from .parts import apply, save_adapter, video_of
+from .parts import apply, caption_words, save_adapter, video_of
 from .stages import begun, ended, first_frame, learned, size_of
 
 
@@ -22,10 +22,13 @@ def h3_loaders(s: Graph) -> dict[str, Out]:
     return {"model": model, "turbo": quick, "clip": clip, "vae": vae, "audio vae": audio}
 
 
-def h3_words(s: Graph, clip, vae, frames, picture=None, words: str = "", given: bool = False) -> dict[str, Out]:
+def h3_words(
+    s: Graph, clip, vae, frames, picture=None, words: str = "", given: bool = False, caption: bool = False
+) -> dict[str, Out]:
     """Text, and the picture that the video begins with: of the user's, or with `given` the source's first frame."""
+    prompt = caption_words(s, clip, frames, words) if caption else Shown("prompt", words) if words else ""
     start = {} if picture is None and not given else {"first_frame": first_frame(s, frames) if given else picture}
-    made = {"clip": clip, "vae": vae, "prompt": Shown("prompt", words) if words else "", **size_of(s, frames), **start}
+    made = {"clip": clip, "vae": vae, "prompt": prompt, **size_of(s, frames), **start}
     conditioning, latent = s.add("MiniMaxH3ImageToVideo", None, **made)
     return {"conditioning": conditioning, "latent": latent}
 
@@ -53,7 +56,7 @@ def h3(g: Graph, picture: bool) -> None:
     base, source = begun(g, note, (640, 384, 39), h3_loaders, "MiniMax H3", picture, tiled=False)
     given = {"clip": base["clip"], "vae": base["vae"], "frames": source.frames}
     g.column("Learn")
-    words = partial(h3_words, words=CAPTION, given=picture)
+    words = partial(h3_words, words=CAPTION, given=picture, caption=True)
     caption, _ = g.subgraph("Caption of the source", words, **given)
     without_words, _ = g.subgraph("Empty prompt", partial(h3_words, given=picture), **given)
     adapter = learned(g, base["model"], source, caption, name, empty_prompt=without_words, noise="as sampled", tall=620)
@@ -64,5 +67,5 @@ def h3(g: Graph, picture: bool) -> None:
     given = {"model": base["turbo"], "moved": moved, "prompt": prompt, "latent": latent, "fps": source.fps}
     given |= {"vae": base["vae"], "audio_vae": base["audio vae"]}
     result, without, video = g.subgraph("Sample with and without", h3_sampling, **given)
-    save_adapter(g, adapter, name)
+    save_adapter(g, adapter, source.drawn, name)
     ended(g, source, result, without, video, name)

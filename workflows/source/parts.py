@@ -4,17 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import Graph, Out, Shown
+from .graph import Graph, Inlet, Out, Shown
 
 SOURCE_CAPTION = "a red circle on a navy plain background"
 NEGATIVE = ""
 QUIET = {"gradient_checkpointing": False, "preview_every": 0}  # for the small model, without samples
 EULER = {"sampler_name": "euler", "scheduler": "simple"}
+DESCRIBE = (
+    "Say in one short English sentence what this picture shows: the subject and the place. Nothing about movement, "
+    "camera, mood or style."
+)
+GREEDY = {
+    "temperature": 1.0,
+    "top_k": 1,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "seed": 0,
+    "presence_penalty": 0.0,
+}
 WIDE = 420  # pixels; the column of the results
 
 
 def text(g: Graph, clip: Out, words: str | Out, title: str) -> Out:
     return g.add("CLIPTextEncode", title, clip=clip, text=words)[0]
+
+
+def caption_words(s: Graph, clip: Out | Inlet, frames: Out | Inlet, words: str) -> Out:
+    """The words of a caption: the user's, or with the switch on what a text encoder that can see says of the clip's
+    first frame. The switch is lazy: off, nothing is generated."""
+    first = s.add("ImageFromBatch", "First frame", image=frames, batch_index=0, length=1)[0]
+    how = {f"sampling_mode__{name}": value for name, value in GREEDY.items()}
+    given = {"clip": clip, "prompt": DESCRIBE, "image": first, "max_length": 60, "sampling_mode": "on", **how}
+    described = s.add("TextGenerate", "Describe the first frame", **given)[0]
+    own = s.add("PrimitiveStringMultiline", "By hand", value=Shown("caption", words))[0]
+    either = {"switch": Shown("automatic", False), "on_false": own, "on_true": described}
+    return s.add("ComfySwitchNode", "By hand, or automatic", **either)[0]
 
 
 def train(g: Graph, model: Out, latents: Out, caption: Out, tracks: Out, title: str | None = None, **changes):
@@ -97,8 +122,9 @@ def evaluate(
     g.add("DeTEvaluateMotion", title, height, source=tracks, generated=frames, background=frames)
 
 
-def save_adapter(g: Graph, adapter: Out, name: str, caption: str = "", overwrite: bool = False) -> None:
-    given = {"adapter": adapter, "name": name, "overwrite": overwrite, "caption": caption}
+def save_adapter(g: Graph, adapter: Out, drawn: Out | Inlet, name: str, caption: str = "", overwrite: bool = False):
+    """drawn: the source with its tracks, the picture in the file."""
+    given = {"adapter": adapter, "preview": drawn, "name": name, "overwrite": overwrite, "caption": caption}
     g.add("DeTSaveMotionAdapter", "Keep the motion", **given)
 
 
@@ -106,10 +132,9 @@ def tiny(g: Graph) -> tuple[Out, Out, Out]:
     return tuple(g.add("DeTTinyModel"))
 
 
-def tiny_latent(g: Graph) -> Out:
+def tiny_latent(g: Graph, title: str = "Empty latent: 33 gives 9 frames", width: int = 64) -> Out:
     """For a sampling of the embedded model that has no source beside it."""
-    title = "Empty latent: 33 gives 9 frames"
-    return g.add("EmptyHunyuanLatentVideo", title, width=64, height=64, length=33, batch_size=1)[0]
+    return g.add("EmptyHunyuanLatentVideo", title, width=width, height=64, length=33, batch_size=1)[0]
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,7 @@ class Source:
 
     frames: Out
     tracks: Out
+    drawn: Out  # the frames with the tracks on them
     latents: Out
     empty: Out
     fps: Out | None = None
@@ -137,8 +163,8 @@ def tiny_source(g: Graph, model: Out, vae: Out, clip: Out, title: str = "Source 
 
     given = {"model": model, "clip": clip, "vae": vae, "frames": frames, "words": words}
     frames, latents, caption, empty = g.subgraph("Encode the clip", encoded, **given)
-    tracks = g.add("DeTTrackVideo", "What moves", frames=frames)[0]
-    return Source(frames, tracks, latents, empty, caption=caption)
+    tracks, drawn = g.add("DeTTrackVideo", "What moves", 500, frames=frames)
+    return Source(frames, tracks, drawn, latents, empty, caption=caption)
 
 
 def own_video(g: Graph, model: Out, vae: Out, size: tuple[int, int, int], tiled: bool = True) -> Source:
@@ -160,5 +186,5 @@ def own_video(g: Graph, model: Out, vae: Out, size: tuple[int, int, int], tiled:
         return {"frames": frames, "latents": latents, "empty latent": empty, "fps": fps}
 
     frames, latents, empty, fps = g.subgraph("Size and length", fitted, video=video, model=model, vae=vae)
-    tracks = g.add("DeTTrackVideo", "What moves", frames=frames)[0]
-    return Source(frames, tracks, latents, empty, fps)
+    tracks, drawn = g.add("DeTTrackVideo", "What moves", frames=frames)
+    return Source(frames, tracks, drawn, latents, empty, fps)

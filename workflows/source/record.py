@@ -6,7 +6,8 @@
 - workflows/source/stock.json: the same of ComfyUI's own nodes that the workflows use;
 - locales/en/nodeDefs.json: names, descriptions and tooltips; locales/zh/nodeDefs.json: the same in Chinese, where
   chinese.json has a translation of the English text as it stands, and in English elsewhere;
-- the lists of inputs and outputs in the help pages nodes/web/docs/*.md.
+- the lists of inputs and outputs in the help pages nodes/web/docs/*.md; the pages in Chinese, nodes/web/docs/*/zh.md,
+  from the same translations, where all of a page is translated.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ TRANSLATIONS = Path(__file__).with_name("chinese.json")
 PAGES = ROOT / "nodes" / "web" / "docs"
 FILES = ("model_name", "name", "folder", "vae_name")  # choices that list the user's files
 USED = (
-    "BasicGuider BasicScheduler CFGGuider CheckpointLoaderSimple CLIPLoader CLIPTextEncode CreateVideo DualCLIPLoader "
-    "EmptyHunyuanLatentVideo FluxGuidance GetImageSize GetVideoComponents ImageFromBatch ImageStitch KSampler "
-    "KSamplerAdvanced KSamplerSelect LoadImage LoadVideo LoraLoaderModelOnly LoraModelLoader LossGraphNode "
-    "LTXAVTextEncoderLoader LTXVAudioVAEDecode LTXVAudioVAELoader LTXVConcatAVLatent LTXVConditioning "
-    "LTXVDualCFGGuider LTXVEmptyLatentAudio LTXVImgToVideoInplace LTXVPreprocess LTXVSeparateAVLatent ManualSigmas "
-    "MiniMaxH3ImageToVideo ModelSamplingSD3 RandomNoise SamplerCustomAdvanced SaveImage SaveVideo UNETLoader "
-    "VAEDecode VAEDecodeAudio VAEDecodeTiled VAEEncode VAEEncodeTiled VAELoader WanImageToVideo"
+    "BasicGuider BasicScheduler CFGGuider CheckpointLoaderSimple CLIPLoader CLIPTextEncode ComfySwitchNode "
+    "CreateVideo DualCLIPLoader EmptyHunyuanLatentVideo FluxGuidance GetImageSize GetVideoComponents "
+    "ImageFromBatch ImageStitch InvertMask KSampler KSamplerAdvanced KSamplerSelect LoadImage LoadVideo "
+    "LoraLoaderModelOnly LoraModelLoader LossGraphNode LTXAVTextEncoderLoader LTXVAudioVAEDecode "
+    "LTXVAudioVAELoader LTXVConcatAVLatent LTXVConditioning LTXVDualCFGGuider LTXVEmptyLatentAudio "
+    "LTXVImgToVideoInplace LTXVPreprocess LTXVSeparateAVLatent ManualSigmas MaskComposite MiniMaxH3ImageToVideo "
+    "ModelSamplingSD3 PrimitiveStringMultiline RandomNoise SamplerCustomAdvanced SaveImage SaveVideo SolidMask "
+    "TextGenerate UNETLoader VAEDecode VAEDecodeAudio VAEDecodeTiled VAEEncode VAEEncodeTiled VAELoader "
+    "WanImageToVideo"
 ).split()
 
 
@@ -43,11 +46,12 @@ def record() -> dict[Path, str]:
     """The text of every file that is made from the node classes."""
     comfyui()
     own = {name: info for name, info in sorted(own_nodes().items())}
+    translations = json.loads(TRANSLATIONS.read_text(encoding="utf-8"))
     files = {
         SURFACE: _json({name: surface(info) for name, info in own.items()}),
         STOCK: _json({name: _brief(info) for name, info in stock_nodes().items()}),
         LOCALE: _json(english := {name: names(info) for name, info in own.items()}),
-        CHINESE: _json(translated(english, json.loads(TRANSLATIONS.read_text(encoding="utf-8")))),
+        CHINESE: _json(translated(english, translations)),
     }
     for name, info in own.items():
         page = PAGES / f"{name}.md"
@@ -57,6 +61,8 @@ def record() -> dict[Path, str]:
             else f"# {info['display_name']}\n\n{info['description']}\n"
         )
         files[page] = with_lists(text, info)
+        if chinese := in_chinese(files[page], translations):
+            files[PAGES / name / "zh.md"] = chinese
     return files
 
 
@@ -109,7 +115,8 @@ def _inputs(info: dict):
             kind, options = value[0], value[1] if len(value) > 1 else {}
             yield name, section, "COMBO" if isinstance(kind, list) else kind, options
             if kind == "COMFY_DYNAMICCOMBO_V3":
-                for inner in options["options"][0]["inputs"].get("required", {}):
+                first = options["options"][0]["inputs"]
+                for inner in (*first.get("required", {}), *first.get("optional", {})):
                     yield f"{name}.{inner}", section, "COMBO", {}
 
 
@@ -179,10 +186,34 @@ def with_lists(page: str, info: dict) -> str:
     return "\n\n".join([*made, *by_hand]) + "\n"
 
 
+def blocks(page: str) -> list[str]:
+    """Headings, paragraphs, and points of lists, a line each; "" between what an empty line parts."""
+    found: list[str] = []
+    for line in page.rstrip().splitlines():
+        starts = not line or line.startswith(("#", "- ", "![")) or re.match(r"\d+\. ", line)
+        if starts or not found or not found[-1]:
+            found.append(line.strip())
+        else:
+            found[-1] += f" {line.strip()}"
+    return found
+
+
+def in_chinese(page: str, translations: dict[str, str]) -> str | None:
+    """A help page with every block translated; None if one has no translation."""
+    made = []
+    for block in blocks(page):
+        before, text = re.fullmatch(r"(#+ |\d+\. |- (?:`\w+`(?: \(optional\))?: )?|)(.*)", block).groups()
+        if text and not text.startswith("![") and text not in translations:
+            return None
+        made.append(before.replace(" (optional)", "（可选）") + translations.get(text, text))
+    return "\n".join(made) + "\n"
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def write(files: dict[Path, str]) -> None:
     for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

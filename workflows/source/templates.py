@@ -38,6 +38,10 @@ TEMPLATES: dict[str, tuple[str, Callable[[Graph], None]]] = {
 RESULTS = ["Source, without, with", "Your video", "How close is the motion?"]
 _CLIP = ("Source video", "file", "Source video")
 _CAPTION = ("Caption of the source", "text", "What the source shows")
+_EITHER = [
+    ("Caption of the source", "caption", "What the source shows"),
+    ("Caption of the source", "automatic", "Let the model say what the source shows"),
+]
 _PICTURE = ("Your picture", "image", "Your picture")
 _PROMPT = ("Prompt", "text", "Prompt")
 _STRENGTH = ("Put the motion on", "strength", "Strength of the motion")
@@ -49,10 +53,10 @@ APPS: dict[str, tuple[str, list[tuple[str, str, str]], list[str]]] = {
         [("Source clip", "motion", "Motion"), _PROMPT, _STRENGTH, _SEED],
         [RESULTS[0], RESULTS[2]],
     ),
-    "transfer_ltx_2_3": ("2 App LTX-2.3 - your clip", [_CLIP, _CAPTION, _PROMPT, _STRENGTH, _SEED], RESULTS),
+    "transfer_ltx_2_3": ("2 App LTX-2.3 - your clip", [_CLIP, *_EITHER, _PROMPT, _STRENGTH, _SEED], RESULTS),
     "picture_ltx_2_3": (
         "3 App LTX-2.3 - your picture",
-        [_CLIP, _CAPTION, _PICTURE, _PROMPT, _STRENGTH, _SEED],
+        [_CLIP, *_EITHER, _PICTURE, _PROMPT, _STRENGTH, _SEED],
         RESULTS,
     ),
     "picture_wan_2_2": (

@@ -81,12 +81,12 @@ def wan22(g: Graph, picture: bool) -> None:
     prompt = text(g, clip, PROMPT, "Prompt")
     negative = text(g, clip, WAN_NEGATIVE, "Negative prompt")
 
-    def kept(s: Graph, high, low) -> dict[str, Out]:
-        save_adapter(s, high, f"{name} high noise")
-        save_adapter(s, low, f"{name} low noise")
+    def kept(s: Graph, high, low, drawn) -> dict[str, Out]:
+        save_adapter(s, high, drawn, f"{name} high noise")
+        save_adapter(s, low, drawn, f"{name} low noise")
         return {}
 
-    g.subgraph("Keep both motions", kept, **adapters)
+    g.subgraph("Keep both motions", kept, **adapters, drawn=source.drawn)
     g.column("Replay", WIDE)
     pictures = {"picture": base["picture"], "frames": source.frames} if picture else {}
 

@@ -1,4 +1,4 @@
-"""What is seen while a node works: progress with time left, the live loss curve, a small sample so far."""
+"""What is seen while a node works: progress with time left, the live picture, videos."""
 
 from __future__ import annotations
 
@@ -15,21 +15,16 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ....det_core.media.video import write_video
-from ....det_core.tracking.draw import loss_curve
+from .live import Row, live_picture
 from .notice import send_text, this_node
+from .theme import look
 
-WIDTH, HEIGHT = 640, 320  # pixels of the loss curve
 SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
 
 
 def image_of(picture: Image.Image) -> torch.Tensor:
     """A picture as IMAGE, (1, H, W, 3) in [0, 1]."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255
-
-
-def loss_picture(losses: dict[str, list[float]]) -> torch.Tensor:
-    """The loss curves of a finished training as IMAGE (1, 480, 960, 3)."""
-    return image_of(loss_curve(losses, 960, 480))
 
 
 def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
@@ -66,7 +61,7 @@ class TrainingView:
         """done: steps of `total` that earlier runs have taken."""
         self.total, self.node_id, self.done = total, this_node(), done
         self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
-        self.sheet: Image.Image | None = None  # the newest sample; who samples sets it
+        self.rows: list[Row] = []  # the source and samples; who samples sets them
         self.started = time.monotonic()
         self._shown = 0.0
 
@@ -74,31 +69,33 @@ class TrainingView:
         """A line of text on the node."""
         send_text(text, self.node_id)
 
+    def begin(self, rows: list[Row]) -> None:
+        """The training begins now: from here on the time left is reckoned."""
+        self.rows, self.started = rows, time.monotonic()
+        self._send(self.done, {}, ["begins", f"step {self.done} of {self.total}"])
+
     def update(self, step: int, losses: dict[str, list[float]]) -> None:
         mm.throw_exception_if_processing_interrupted()
         now = time.monotonic()
         if now - self._shown < SECONDS and step < self.total:
             return
         self._shown = now
-        self.say(self.status(step, losses))
-        picture = self.picture(losses)
+        recent = losses["total"][-20:]
+        loss, left = f"loss {sum(recent) / len(recent):.4f}", f"{duration(self._left(step))} left"
+        self.say(f"step {step} of {self.total}, {loss}, {left}")
+        self._send(step, losses, [loss, f"step {step} of {self.total}", left])
+
+    def _left(self, step: int) -> float:
+        """Seconds."""
+        return (time.monotonic() - self.started) / max(1, step - self.done) * (self.total - step)
+
+    def _send(self, step: int, losses: dict[str, list[float]], words: list[str]) -> None:
+        picture = live_picture(losses, words, self.rows, look())
         self.bar.update_absolute(step, self.total, ("JPEG", picture, max(picture.size)))
 
-    def status(self, step: int, losses: dict[str, list[float]]) -> str:
-        recent = losses["total"][-20:]
-        left = (time.monotonic() - self.started) / max(1, step - self.done) * (self.total - step)
-        return f"step {step} of {self.total}, loss {sum(recent) / len(recent):.4f}, {duration(left)} left"
-
-    def picture(self, losses: dict[str, list[float]]) -> Image.Image:
-        """The loss curve, with the latest sample under it."""
-        curve = loss_curve(losses, WIDTH, HEIGHT).convert("RGB")
-        if self.sheet is None:
-            return curve
-        sheet = self.sheet.resize((WIDTH, round(self.sheet.height * WIDTH / self.sheet.width)))
-        both = Image.new("RGB", (WIDTH, HEIGHT + sheet.height), "white")
-        both.paste(curve, (0, 0))
-        both.paste(sheet, (0, HEIGHT))
-        return both
+    def result(self, losses: dict[str, list[float]]) -> torch.Tensor:
+        """The picture of a finished training as IMAGE."""
+        return image_of(live_picture(losses, [f"{self.total} steps"], self.rows, look()))
 
 
 def duration(seconds: float) -> str:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 STOCK = "a woman in a red dress dances in a park"  # what the workflows come with
-ON_THE_WAY = (
-    "caption",
-    "conditioning",
-    "positive",
-    "text",
-    "prompt",
-    "string",
-    "value",
-)  # inputs that lead to the words
+WORDS = ("text", "string", "value")  # inputs that lead on to the words from a node that passes them on
+ON_THE_WAY = ("caption", "conditioning", "positive", "prompt", *WORDS)  # from one that encodes them
 FARTHEST = 12  # nodes that are followed
 
 HIDDEN = [io.Hidden.prompt, io.Hidden.unique_id]  # what a node's schema must ask for
@@ -25,10 +18,13 @@ def caption_words(node: type[io.ComfyNode]) -> str:
     graph, names = graph or {}, ("caption",)
     for _ in range(FARTHEST):
         inputs = graph.get(here, {}).get("inputs", {})
-        value = next((inputs[name] for name in names if name in inputs), "")
+        if "on_false" in inputs:  # ComfyUI's switch
+            names = {"True": ("on_true",), "False": ("on_false",)}.get(str(inputs.get("switch")), ())
+        name = next((name for name in names if name in inputs), None)
+        value = inputs.get(name, "")
         if not isinstance(value, list):
             return value.strip() if isinstance(value, str) else ""
-        here, names = value[0], ON_THE_WAY
+        here, names = value[0], WORDS if name in (*WORDS, "prompt", "on_false", "on_true") else ON_THE_WAY
     return ""
 
 

@@ -24,6 +24,10 @@ class Keeper(Saving):
         self.view, self.offset = view, offset
         self.sampler, self.sample_every = sampler, sample_every
 
+    def __enter__(self) -> Keeper:
+        self.view.begin(self.sampler.before() if self.sampler is not None else [])
+        return self
+
     def __exit__(self, kind, error, trace) -> None:
         super().__exit__(kind, error, trace)
         if kind is not None and self.kept is not None:
@@ -31,5 +35,5 @@ class Keeper(Saving):
 
     def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
         if self.sampler is not None and run.step % self.sample_every == 0:
-            self.view.sheet = self.sampler.sheet(run.adapter, f"after step {run.step}")
+            self.view.rows = [*self.view.rows[:2], (f"step {run.step}", self.sampler.frames(run.adapter))]
         self.view.update(self.offset + run.step, run.losses)

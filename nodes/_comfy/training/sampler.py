@@ -1,18 +1,17 @@
-"""A small sample while training, of what has been learned so far."""
+"""Small samples while training: what has been learned so far, beside the source and what was there before."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import comfy.model_management as mm
 import comfy.sample
 import torch
-from PIL import Image
 
 from ....det_core.lora.lora import LoRA
-from ....det_core.tracking.draw import contact_sheet
+from ..display.live import Row, some_frames
 from ..gradients.weights import load_for_autograd
 from ..sampling.adapter_wrapper import apply_adapter
 from ..sampling.call import with_silence
@@ -25,40 +24,57 @@ class Sampler:
         """latents: those of the source as the VAE gave them; samples have their shape."""
         self.denoiser, self.vae = denoiser, vae
         self.positive, self.negative = positive, negative
-        self.shape, self.seed = latents.shape, seed
+        self.latents, self.seed = latents, seed
 
-    def sheet(self, adapter, label: str) -> Image.Image:
-        """A row of frames of one sample."""
-        spec, patcher = self.denoiser.spec, self.denoiser.patcher
+    def before(self) -> list[Row]:
+        """The source as the VAE gives it back, and a sample without any adapter."""
+        with self._undisturbed():
+            source = self._decoded(self.latents)
+        return [("source", source), ("before", self.frames(None))]
+
+    def frames(self, adapter) -> torch.Tensor:
+        """Some frames (T, H, W, 3) of one sample; None samples the base model."""
+        spec = self.denoiser.spec
+        with self._undisturbed(), self._applied(adapter) as model:
+            noise = torch.randn(self.latents.shape, generator=torch.Generator().manual_seed(self.seed))
+            noise = with_silence(self.denoiser.model, noise)
+            samples = comfy.sample.sample(
+                model,
+                noise,
+                min(20, spec.defaults.sample_steps),
+                spec.defaults.cfg if self.negative else 1.0,
+                "euler",
+                "simple",
+                self.positive,
+                self.negative or self.positive,
+                noise * 0,
+                disable_pbar=True,
+                seed=self.seed,
+            )
+            return self._decoded(samples.unbind()[0] if samples.is_nested else samples)
+
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return some_frames(self.vae.decode(latents))
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Afterwards the model is loaded for training as it was before."""
         training, mm.in_training = mm.in_training, False
         try:
-            with self._applied(adapter) as model:
-                noise = torch.randn(self.shape, generator=torch.Generator().manual_seed(self.seed))
-                noise = with_silence(self.denoiser.model, noise)
-                samples = comfy.sample.sample(
-                    model,
-                    noise,
-                    min(20, spec.defaults.sample_steps),
-                    spec.defaults.cfg if self.negative else 1.0,
-                    "euler",
-                    "simple",
-                    self.positive,
-                    self.negative or self.positive,
-                    noise * 0,
-                    disable_pbar=True,
-                    seed=self.seed,
-                )
-                frames = self.vae.decode(samples.unbind()[0] if samples.is_nested else samples)
+            yield
         finally:
             mm.in_training = training
-            load_for_autograd([patcher])
-            patcher.pre_run()
-        return contact_sheet([(label, frames.reshape(-1, *frames.shape[-3:]).float().cpu())], 5)
+            load_for_autograd([self.denoiser.patcher])
+            self.denoiser.patcher.pre_run()
 
     @contextmanager
     def _applied(self, adapter) -> Iterator:
         """The MODEL with the adapter as it stands, ready to sample. ComfyUI moves weights about, so it gets copies."""
         with self.denoiser.detached(), torch.inference_mode():
+            if adapter is None:
+                yield self.denoiser.patcher
+                return
             now = copy.deepcopy(adapter).requires_grad_(False)
             yield apply_adapter(self.denoiser.patcher, now, now.keep, 1.0)
 
@@ -67,7 +83,8 @@ class LoRASampler(Sampler):
     """Samples a LoRA as it stands, alone on the base model at strength 1."""
 
     @contextmanager
-    def _applied(self, adapter: LoRA) -> Iterator:
+    def _applied(self, adapter: LoRA | None) -> Iterator:
         denoiser = self.denoiser
-        with denoiser.detached(), adapter.attached_to(denoiser.transformer), torch.inference_mode():
+        attached = adapter.attached_to(denoiser.transformer) if adapter is not None else nullcontext()
+        with denoiser.detached(), attached, torch.inference_mode():
             yield denoiser.patcher  # the LoRA acts in the loaded model itself
