@@ -232,6 +232,21 @@ def test_the_command_killed_at_a_random_moment_ends_with_the_same_numbers(tmp_pa
         assert all(torch.equal(tensor, again[name]) for name, tensor in load_file(path).items()), f"seed {seed}"
 
 
+def test_all_is_every_method(tmp_path, monkeypatch):
+    from det_core.bench.methods import NAMES
+
+    asked = []
+
+    def stopped(data, out, methods, *rest, **more):
+        asked.extend(methods)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("det_core.cli.bench.run_bench", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        command("bench", "--methods", "all", "--cases", 1, "--out", tmp_path / "out")
+    assert asked == list(NAMES)
+
+
 def test_the_commands_refuse_bad_arguments(tmp_path):
     out = ("--out", tmp_path / "out")
     with pytest.raises(ValueError, match="magic is no method; use none, frozen, guided, ditflow, .*, fym, or all"):
