@@ -20,6 +20,7 @@ LARGE = [
     "picture_wan_2_2",
     "picture_minimax_h3",
 ]
+GUIDED = ["guide_cogvideox_5b", "guide_wan_2_2"]
 FRAMES = {"transfer_step_video": 17, "transfer_minimax_h3": 5, "picture_minimax_h3": 5}  # others: 9
 
 
@@ -27,7 +28,9 @@ def test_no_workflow_is_forgotten():
     """Those of Follow-Your-Motion are queued in test_fym_server.py."""
     assert {p.stem for p in API.glob("*.json") if not p.stem.startswith("fym")} == {
         *LARGE,
+        *GUIDED,
         "guide_embedded",
+        "try_first_embedded",
         "transfer_embedded",
         "reuse_adapter",
         "combine_adapters",
@@ -74,6 +77,23 @@ def test_guided_in_one_run_without_training(server):
     assert sprite_fidelity(compared(server, graph, server.run(graph))["with"]) > 0.6
 
 
+def test_trying_first_trains_only_what_is_switched_on(server):
+    def states() -> list:
+        return list((server.base / "models" / "det_adapters").glob("try first*"))
+
+    graph = workflow("try_first_embedded")
+    tried = compared(server, graph, server.run(graph))
+    assert sprite_fidelity(tried["with"]) > 0.6 and not states()
+    (switch,) = nodes(graph, "ComfySwitchNode")
+    switch["inputs"]["switch"] = True
+    for node in nodes(graph, "DeTTrainMotionAdapter"):
+        node["inputs"]["steps"] = 3
+    learned = compared(server, graph, server.run(graph))
+    assert states()
+    apart = {name: float((learned[name] - tried[name]).abs().mean()) for name in tried}
+    assert apart["source"] < 0.01 and apart["without"] < 0.01 and apart["with"] > 0.02  # H.264 loses a little
+
+
 def test_combine(server):
     graph = workflow("combine_adapters")
     for node in nodes(graph, "DeTTrainMotionAdapter"):
@@ -92,14 +112,14 @@ def test_compare(server):
     assert (left - right).abs().max() > 0.02 and (left - middle).abs().max() > 0.02
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [*LARGE, *GUIDED])
 def test_large_models(server, name):
     graph = shrunk(workflow(name))
     outputs = server.run(graph)
     frames = next(iter(saved_videos(server, graph, outputs).values()))
     assert frames.shape == (FRAMES.get(name, 9), 64, 64, 3) and frames.std() > 0.01
-    # Strength 0 gives other frames: the adapter acts in this graph.
-    for node in nodes(graph, "DeTApplyMotionAdapter"):
+    # Strength 0 gives other frames: the adapter, or the guidance, acts in this graph.
+    for node in nodes(graph, "DeTGuideMotion" if name in GUIDED else "DeTApplyMotionAdapter"):
         node["inputs"]["strength"] = 0.0
     base = next(iter(saved_videos(server, graph, server.run(graph)).values()))
     assert base.shape == frames.shape

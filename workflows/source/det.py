@@ -12,6 +12,7 @@ from .parts import (
     apply,
     compare,
     evaluate,
+    guide,
     sampled,
     save_adapter,
     save_video,
@@ -178,9 +179,30 @@ def in_seconds(g: Graph) -> None:
     g.column("Guide")
     prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
     empty = text(g, clip, NEGATIVE, "Empty prompt")
-    given = {"model": model, "source": source.latents, "empty_prompt": empty}
-    guided = g.add("DeTGuideMotion", None, **given, gradient_checkpointing=False)[0]
+    guided = guide(g, model, source.latents, empty, gradient_checkpointing=False)
     result, without = with_and_without(g, (model, guided), (prompt, empty), source.empty, vae)
     g.column("Result", WIDE)
     compare(g, source.frames, result, without, 8.0, "det/embedded guided")
     evaluate(g, source.tracks, result, "Motion under guidance")
+
+
+def try_first(g: Graph) -> None:
+    """Guidance shows what a source is worth; a switch then has the same source learned instead."""
+    g.column()
+    g.note("try_first", 330)
+    model, clip, vae = tiny(g)
+    prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
+    empty = text(g, clip, NEGATIVE, "Empty prompt")
+    g.column("Source")
+    source = tiny_source(g, model, vae, clip)
+    g.column("Try, and learn")
+    guided = guide(g, model, source.latents, empty, gradient_checkpointing=False)
+    given = {"run_name": "try first", **QUIET, "tall": 610}
+    adapter, _ = train(g, model, source.latents, source.caption, source.tracks, **given)
+    g.column("Replay")
+    moved = apply(g, model, adapter)
+    chosen = g.add("ComfySwitchNode", "Learn it?", on_false=guided, on_true=moved, switch=False)[0]
+    result, without = with_and_without(g, (model, chosen), (prompt, empty), source.empty, vae)
+    g.column("Result", WIDE)
+    compare(g, source.frames, result, without, 8.0, "det/tried first")
+    evaluate(g, source.tracks, result)

@@ -160,7 +160,8 @@ class _Drawn:
             present[key]["label"] = label
 
     def _node(self, order: int, node: Node) -> dict:
-        names = list(node.inner.outs) if node.inner else node.outputs
+        types = [self.graph.type_of(Out(node.id, slot)) for slot in range(len(node.outputs))]
+        names = list(node.inner.outs) if node.inner else types
         entry = {
             "id": node.id,
             "type": _id(node, self.name) if node.inner else node.kind,
@@ -172,7 +173,7 @@ class _Drawn:
             "inputs": self.incoming[node.id],
             "outputs": [
                 {"name": name, "type": kind, "links": self.outgoing.get((node.id, slot), [])}
-                for slot, (name, kind) in enumerate(zip(names, node.outputs, strict=True))
+                for slot, (name, kind) in enumerate(zip(names, types, strict=True))
             ],
             "properties": _properties(node),
             "widgets_values": _widget_values(node),

@@ -20,6 +20,7 @@ RECORDS = (Path(__file__).with_name("stock.json"), Path(__file__).resolve().pare
 NOTES = Path(__file__).with_name("notes")
 NOTE = "MarkdownNote"
 _VALUES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")  # inputs that are widgets
+_AS_GIVEN = "COMFY_MATCHTYPE_V3"  # an output of the type that its node is given
 
 
 @cache
@@ -149,7 +150,13 @@ class Graph:
     def type_of(self, value: Out | Inlet | Open) -> str:
         if isinstance(value, Open):
             return value.type
-        return self.inlets[value.name] if isinstance(value, Inlet) else self.node(value.node).outputs[value.slot]
+        if isinstance(value, Inlet):
+            return self.inlets[value.name]
+        node = self.node(value.node)
+        kind = node.outputs[value.slot]
+        if kind != _AS_GIVEN:
+            return kind
+        return self.type_of(next(given for given in node.inputs.values() if isinstance(given, Out | Inlet)))
 
     def shown(self) -> list[tuple[Node, str, Shown]]:
         """(node, its input, what it shows) for what this subgraph's node has as widgets; one widget may set several."""

@@ -11,6 +11,7 @@ from .parts import (
     apply,
     compare,
     evaluate,
+    guide,
     own_video,
     save_adapter,
     save_video,
@@ -87,6 +88,25 @@ class Large:
         compare(g, source.frames, result, without, source.fps, f"det/{self.name} compared")
         save_video(g, video, f"det/{self.name}")
         evaluate(g, source.tracks, result, height=304)
+
+
+def in_seconds(g: Graph, base: Large, note: str) -> None:
+    """Guidance instead of training, over a base whose negative prompt is empty, as what the source is read with."""
+    g.column()
+    g.note(note, 520)
+    model, clip, vae = loaded(g, base.loaders)
+    g.column("Source")
+    source = own_video(g, model, vae, base.size)
+    g.column("Guide")
+    prompt = text(g, clip, PROMPT, "Prompt")
+    empty = text(g, clip, base.negative, "Empty prompt")
+    guided = guide(g, model, source.latents, empty)
+    given = {"fps": source.fps, "tiled": True, **base.settings}
+    result, without, video = with_and_without(g, (model, guided), (prompt, empty), source.empty, vae, **given)
+    g.column("Result", WIDE)
+    compare(g, source.frames, result, without, source.fps, f"det/{base.name} guided compared")
+    save_video(g, video, f"det/{base.name} guided")
+    evaluate(g, source.tracks, result, height=304)
 
 
 COGVIDEOX = Large(

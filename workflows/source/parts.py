@@ -52,6 +52,12 @@ def apply(g: Graph, model: Out, adapter: Out, title: str = "Put the motion on", 
     return g.add("DeTApplyMotionAdapter", title, model=model, adapter=adapter, **changes)[0]
 
 
+def guide(g: Graph, model: Out, latents: Out, empty: Out, **changes) -> Out:
+    """Guidance by the source's latents; empty: an encoded empty prompt."""
+    given = {"model": model, "source": latents, "empty_prompt": empty}
+    return g.add("DeTGuideMotion", "Guide by the motion", **given, **changes)[0]
+
+
 def sampled(g: Graph, model: Out, positive: Out, negative: Out, latent: Out, vae: Out, tiled: bool = False, **changes):
     """Frames. changes: settings of KSampler."""
     settings = {"seed": 0, "steps": 20, "cfg": 3.0, **EULER, "denoise": 1.0, **changes}

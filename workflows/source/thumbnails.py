@@ -1,4 +1,4 @@
-"""The thumbnails of templates 1 to 4: the name, and the embedded model's results as `make demo` drew them, moving.
+"""The thumbnails of templates 1 to 4 and 6: the name, and the results of `make demo` on the embedded model, moving.
 
     python workflows/source/thumbnails.py
 
@@ -17,8 +17,17 @@ sys.path.insert(0, str(HERE))
 DEMO = HERE.parent / "docs" / "images" / "demo.png"
 SIDE, BAND = 384, 96  # pixels of a thumbnail, of its name
 LEFT, TOP, CELL, ACROSS, DOWN, FRAMES = 4, 17, 105, 110.75, 127, 9  # where the pictures stand in DEMO
-SOURCE, WITHOUT, WITH, OTHER = 0, 1, 2, 6  # its rows
-ROWS = {"1": (SOURCE, WITHOUT, WITH), "2": (SOURCE, WITH), "3": (SOURCE, "given", WITH), "4": (SOURCE, OTHER)}
+SOURCE, WITHOUT, GUIDED, WITH, OTHER = 0, 1, 2, 3, 6  # its rows
+# By the beginning of a template's name; the first that fits.
+ROWS = {
+    "1": (SOURCE, WITHOUT, WITH),
+    "2": (SOURCE, WITH),
+    "3": (SOURCE, "given", WITH),
+    "4": (SOURCE, OTHER),
+    "6 Try": (SOURCE, GUIDED, WITH),
+    "6 App Try": (SOURCE, GUIDED, WITH),
+    "6": (SOURCE, WITHOUT, GUIDED),
+}
 
 
 def cell(demo: Image.Image, row: int | str, frame: int) -> Image.Image:
@@ -47,7 +56,8 @@ def main() -> None:
 
     demo = Image.open(DEMO).convert("RGB")
     for title in [*(title for title, _ in TEMPLATES.values()), *(f"{title}.app" for title, *_ in APPS.values())]:
-        if (rows := ROWS.get(title[0])) is None:
+        rows = next((rows for start, rows in ROWS.items() if title.startswith(start)), None)
+        if rows is None:
             continue
         name, _, below = title[2:].removesuffix(".app").partition(" - ")
         first, *others = (card(name, below, [cell(demo, row, n) for row in rows]) for n in range(FRAMES))

@@ -6,8 +6,8 @@ from functools import partial
 
 from .graph import Graph, Out, Shown
 from .large_models import CAPTION, PROMPT
-from .parts import EULER, WIDE, apply, compare, decode_tiled, save_adapter, save_video, text, video_of
-from .stages import begun, first_frame, learned, size_of
+from .parts import EULER, WIDE, apply, compare, decode_tiled, guide, save_adapter, save_video, text, video_of
+from .stages import begun, ended, first_frame, learned, size_of
 
 WAN_NEGATIVE = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
@@ -105,3 +105,18 @@ def wan22(g: Graph, picture: bool) -> None:
     result, without, video = g.subgraph("Sample with and without", wan22_sampling, **given)
     compare(g, source.frames, result, without, source.fps, f"det/{name} compared", tall=230)
     save_video(g, video, f"det/{name}", tall=230)
+
+
+def in_seconds(g: Graph) -> None:
+    """Guidance of the expert for high noise, which the first steps are of; nothing is trained."""
+    loaders = partial(wan22_loaders, task="t2v")
+    base, source = begun(g, "guide_wan_2_2", (640, 384, 49), loaders, "Wan 2.2 A14B", picture=False)
+    clip, vae, high, low = base["clip"], base["vae"], base["quick high"], base["quick low"]
+    g.column("Guide")
+    prompt = text(g, clip, PROMPT, "Prompt")
+    negative = text(g, clip, WAN_NEGATIVE, "Negative prompt")
+    guided = guide(g, high, source.latents, text(g, clip, "", "Empty prompt"))
+    given = {"high": high, "low": low, "moved_high": guided, "moved_low": low, "prompt": prompt, "negative": negative}
+    given |= {"latent": source.empty, "fps": source.fps, "vae": vae}
+    sampled = g.subgraph("Sample with and without", wan22_sampling, **given)
+    ended(g, source, *sampled, "wan 2.2 guided")
