@@ -115,7 +115,8 @@ def in_seconds(g: Graph) -> None:
     g.column("Guide")
     prompt = text(g, clip, PROMPT, "Prompt")
     negative = text(g, clip, WAN_NEGATIVE, "Negative prompt")
-    guided = guide(g, high, source.latents, text(g, clip, "", "Empty prompt"))
+    empty = g.add("CLIPTextEncode", "Empty prompt", tall=106, clip=clip, text="")[0]
+    guided = guide(g, high, source.latents, empty)
     given = {"high": high, "low": low, "moved_high": guided, "moved_low": low, "prompt": prompt, "negative": negative}
     given |= {"latent": source.empty, "fps": source.fps, "vae": vae}
     sampled = g.subgraph("Sample with and without", wan22_sampling, **given)
