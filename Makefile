@@ -3,6 +3,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Two processes of one thread each: a file's tests stay together, and numbers do not depend on the machine's cores.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist loadfile
 
 .PHONY: demo test test-slow test-comfyui test-comfyui-slow study bench clean
 
@@ -16,11 +18,11 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -q
+	$(PYTEST)
 
 # Kills, gates, fuzzing: what takes minutes.
 test-slow: $(VENV)/.ready-test
-	$(RUN) -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 # A real ComfyUI server and a real browser; needs a ComfyUI tree at COMFYUI_PATH (default ~/comfy/ComfyUI).
 test-comfyui:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,13 @@ def _forget_cotracker() -> None:
         del sys.modules[name]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Where a test draws without a generator of its own, it draws the same alone, in any order and in any process."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
 def pytest_collection_modifyitems(config, items):
     """Tests marked `slow` run where `-m` asks for them (`make test-slow`, and CI)."""
     if config.option.markexpr:
@@ -73,6 +81,17 @@ def pytest_collection_modifyitems(config, items):
     config.stash[LEFT_OUT] = len(left_out)
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_sessionfinish(session):
+    """Of several processes (`make test` has two) each tells the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -8,11 +8,12 @@ from PIL import Image
 
 from det_core.cli.main import main
 from det_core.media.video import write_video
+from det_core.tracking.tracks import Tracks
 
 SHORT = ["--steps", 1, "--sample-steps", 1]
 
 
-def disc_clip(frames: int = 24, jumps: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def disc_clip(frames: int = 12, jumps: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """A disc of a texture of its own over noise, from the upper left to the lower right, so often; its first mask."""
     g = torch.Generator().manual_seed(0)
     background = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 40, generator=g), (96, 160))[0].permute(1, 2, 0)
@@ -29,10 +30,13 @@ def disc_clip(frames: int = 24, jumps: int = 1) -> tuple[torch.Tensor, torch.Ten
 
 
 def write_field(folder: Path) -> Path:
-    """Write plain.mp4 (24 frames a second), its mask plain.png, and loop.mp4, five times the same in 5 s."""
-    for name, jumps in (("plain", 1), ("loop", 5)):
+    """Write plain.mp4 (24 frames a second), its mask plain.png, two of its points plain.npz, and loop.mp4, three times
+    the same in 5 s."""
+    for name, jumps, fps in (("plain", 1, 24), ("loop", 3, 36 / 5)):
         frames, mask = disc_clip(jumps=jumps)
-        write_video(folder / f"{name}.mp4", frames, 24)
+        write_video(folder / f"{name}.mp4", frames, fps)
+    path = torch.stack([(30 + 3 * torch.arange(12)) / 160, (25 + 1.5 * torch.arange(12)) / 96], dim=-1)
+    Tracks(torch.stack([path, path + 0.02]), torch.ones(2, 12)).save(folder / "plain.npz")
     big = mask.repeat_interleave(3, 0).repeat_interleave(3, 1)  # small videos are written larger
     Image.fromarray(255 * big.numpy().astype(np.uint8)).save(folder / "plain.png")
     return folder
@@ -44,6 +48,11 @@ def run(*words: object) -> int:
 
 def job(field: Path, out: Path, *more: object, command: str = "transfer", video: str = "plain.mp4") -> list[object]:
     return [command, "--video", field / video, "--mask", field / "plain.png", *SHORT, "--out", out, *more]
+
+
+def tracked_job(field: Path, out: Path, *more: object) -> list[object]:
+    """`job` with tracks that are there: for what is not about tracking, which takes most of the time."""
+    return job(field, out, "--tracks", field / "plain.npz", *more)
 
 
 def refused(capsys, *words: object) -> str:

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from small_training import random_embedded  # noqa: E402
+
 from det_core.learn import train_on  # noqa: E402
-from det_core.models.embedded.base_model import EmbeddedModel  # noqa: E402
 from det_core.models.embedded.demo import DEMO_SCENE, DEMO_SOURCE  # noqa: E402
 from det_core.source import SourceFiles, load_source  # noqa: E402
 from det_core.training.loop import TrainConfig  # noqa: E402
@@ -30,7 +31,7 @@ STEPS = 8  # the state is written after each
 
 class Trainings:
     def __init__(self) -> None:
-        self.model = EmbeddedModel()
+        self.model = random_embedded()  # a step takes moments, so that kills meet the writing of states, too
         spec = self.model.denoiser.spec
         self.source = load_source(SourceFiles(DEMO_SOURCE), spec)
         self.config = TrainConfig.for_spec(spec, steps=STEPS, batch=1)

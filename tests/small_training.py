@@ -1,9 +1,14 @@
-"""A training small enough for a test: model, clip and settings; adapters compared."""
+"""A training small enough for a test: models, clip and settings; adapters compared."""
 
 import torch
 
 from det_core.models.denoiser import DiffusersDenoiser
-from det_core.models.embedded.model import build_scheduler, build_transformer
+from det_core.models.embedded.base_model import EmbeddedModel
+from det_core.models.embedded.codec import PatchCodec
+from det_core.models.embedded.corpus import Scene
+from det_core.models.embedded.corpus import random_clip as random_frames
+from det_core.models.embedded.model import TinyModel, build_scheduler, build_transformer
+from det_core.models.embedded.text import WordEncoder
 from det_core.tracking.tracks import Tracks
 from det_core.training.loop import TrainConfig, train_motion_adapter
 from det_core.training.state import TrainState
@@ -17,6 +22,15 @@ def random_denoiser() -> DiffusersDenoiser:
     transformer = build_transformer(num_layers=3, num_heads=1).eval().requires_grad_(False)
     torch.nn.init.normal_(transformer.proj_out.weight, std=0.1)
     return DiffusersDenoiser(transformer, build_scheduler())
+
+
+def random_embedded() -> EmbeddedModel:
+    """The embedded model with two random blocks of one head."""
+    g = torch.Generator().manual_seed(0)
+    codec = PatchCodec.fit(torch.cat([random_frames(g, Scene.training()).frames for _ in range(24)]))
+    torch.manual_seed(0)
+    transformer = build_transformer(2, 1).eval().requires_grad_(False)
+    return EmbeddedModel(tiny=TinyModel(transformer, codec, WordEncoder.create(g)))
 
 
 def random_clip() -> tuple[torch.Tensor, dict[str, torch.Tensor], Tracks]:

@@ -25,7 +25,7 @@ from det_core.media.video import write_video
         (["--size", "64"], "HEIGHTxWIDTH"),
         (["--size", "63x64"], "multiples of"),
         (["--frames", "1"], "one frame has no motion"),
-        (["--frames", "100"], "has 24"),
+        (["--frames", "100"], "has 12"),
         (["--drop", "1.5"], "share between 0"),
         (["--drop", "0.5", "--keep", "1"], "not allowed with"),
         (["--keep", "99"], "block 99"),
@@ -75,7 +75,7 @@ def test_a_clip_of_one_frame(field, tmp_path, capsys, idle):
 
 
 def test_tracks_in_pixels_and_tracks_of_text(field, tmp_path, capsys, idle):
-    np.savez(tmp_path / "pixels.npz", points=300 * np.random.rand(9, 24, 2), visible=np.ones((9, 24)))
+    np.savez(tmp_path / "pixels.npz", points=300 * np.random.rand(9, 12, 2), visible=np.ones((9, 12)))
     np.savez(tmp_path / "text.npz", points=np.array([["a"]]), visible=np.array([["b"]]))
     words = job(field, tmp_path / "out", "--prompt", "a", "--tracks")
     assert "pixels" in refused(capsys, *words, tmp_path / "pixels.npz")

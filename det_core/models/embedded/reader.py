@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -87,19 +89,10 @@ def _templates() -> torch.Tensor:
 
 
 def _largest_piece(mask: torch.Tensor) -> torch.Tensor:
-    """The largest 4-connected piece of a boolean mask (H, W), by flooding labels."""
-    labels = torch.where(mask, torch.arange(1, mask.numel() + 1).reshape(mask.shape).float(), 0.0)
-    while True:
-        padded = F.pad(labels, (1, 1, 1, 1))
-        spread = (
-            torch.stack([labels, padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]).amax(0)
-            * mask
-        )
-        if torch.equal(spread, labels):
-            break
-        labels = spread
-    values, counts = labels[mask].unique(return_counts=True)
-    return labels == values[counts.argmax()] if len(values) else mask
+    """The largest 4-connected piece of a boolean mask (H, W)."""
+    _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=4)
+    sizes = np.bincount(labels[mask.numpy()], minlength=1)
+    return torch.from_numpy(labels == sizes.argmax()) & mask
 
 
 def _shape_of(mask: torch.Tensor, centre: torch.Tensor) -> str:
