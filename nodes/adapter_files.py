@@ -14,6 +14,7 @@ from ._comfy.loading import paths
 from ._comfy.loading.library import found_motions, in_short, library_sheet
 from ._comfy.loading.saved import saved
 from ._comfy.sockets.checked import DetAdapter
+from ._comfy.sockets.inputs import file_inputs
 
 HIDDEN = ("kept_blocks", IDENTITY, THUMBNAIL)  # of what a file says: nothing to read, or said in other words
 
@@ -29,19 +30,7 @@ class DeTSaveMotionAdapter(io.ComfyNode):
             search_aliases=["save motion lora", "export adapter"],
             inputs=[
                 DetAdapter.Input("adapter", tooltip="The adapter to keep."),
-                io.String.Input(
-                    "name",
-                    default="my motion",
-                    tooltip="File name without .safetensors; with / it goes into a sub-folder.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip=(
-                        "Off: a name that is taken gets a number. On: the earlier file is replaced once the new "
-                        "one is whole."
-                    ),
-                ),
+                *file_inputs("my motion"),
                 io.String.Input(
                     "caption",
                     default="",

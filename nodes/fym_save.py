@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ._comfy.loading import paths
 from ._comfy.loading.saved import saved
+from ._comfy.sockets.inputs import file_inputs
 from ._comfy.sockets.lora_model import write_lora
 
 
@@ -23,19 +24,7 @@ class FYMSaveMotionLoRA(io.ComfyNode):
             search_aliases=["save lora", "export lora", "fym"],
             inputs=[
                 io.LoraModel.Input("lora", tooltip="From Train Motion LoRA: the look or the motion."),
-                io.String.Input(
-                    "name",
-                    default="my motion lora",
-                    tooltip="File name without .safetensors; with / it goes into a sub-folder.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip=(
-                        "Off: a name that is taken gets a number. On: the earlier file is replaced once the new one is "
-                        "whole."
-                    ),
-                ),
+                *file_inputs("my motion lora"),
             ],
             outputs=[io.String.Output(display_name="name", tooltip="Name of the file, as Load LoRA lists it.")],
             is_output_node=True,

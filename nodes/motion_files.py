@@ -9,6 +9,7 @@ from ._comfy.loading import paths
 from ._comfy.loading.model_spec import model_spec
 from ._comfy.loading.saved import saved
 from ._comfy.sockets.checked import latent_tracks, video_channels, video_frames, video_latents
+from ._comfy.sockets.inputs import file_inputs
 
 
 class DeTSaveMotion(io.ComfyNode):
@@ -26,16 +27,7 @@ class DeTSaveMotion(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The base model whose VAE encoded the source."),
                 io.Latent.Input("source", tooltip="The source video, encoded with the base model's VAE."),
-                io.String.Input(
-                    "name",
-                    default="my motion",
-                    tooltip="File name without .safetensors; with / it goes into a sub-folder.",
-                ),
-                io.Boolean.Input(
-                    "overwrite",
-                    default=False,
-                    tooltip="Off: a name that is taken gets a number. On: the earlier file is replaced.",
-                ),
+                *file_inputs("my motion"),
                 io.Tracks.Input(
                     "tracks",
                     optional=True,

@@ -14,6 +14,7 @@ import pytest
 
 import det_core
 from det_core.models.embedded.demo import DEMO_SOURCE
+from det_core.models.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -156,6 +157,46 @@ def test_a_wheel_is_built_and_works_in_an_empty_folder(tmp_path):
     )
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.decode().startswith(str(installed)) and b"embedded with 8 blocks" in outcome.stdout
+
+
+def _modules(*folders: str) -> dict[str, ast.Module]:
+    """The files of `folders` by their path from the root, parsed."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def test_a_base_models_name_decides_only_in_its_room():
+    """Elsewhere nothing is compared with the name of a family, and no table has it as a key."""
+    families, seen = set(FAMILIES), 0
+    for path, tree in _modules("det_core", "nodes").items():
+        seen += 1
+        if path.startswith("det_core/models/families/"):
+            continue
+        for node in ast.walk(tree):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            keys = node.keys if isinstance(node, ast.Dict) else []
+            for part in [inner for side in [*sides, *keys] if side for inner in ast.walk(side)]:
+                named = isinstance(part, ast.Constant) and part.value in families
+                assert not named, f"{path}:{part.lineno} decides by the name {part.value!r}: ask its `Family`"
+    assert seen > 200
+
+
+FORMATS = (  # where bfloat16 is named: it is decided in the first, the others read, hold or write tensors of it
+    "det_core/models/compute/precision.py",
+    "det_core/kernels/temporal_conv.py",
+    "det_core/models/embedded/train.py",
+    "det_core/models/embedded/world/train.py",
+    "nodes/_comfy/loading/",
+)
+
+
+def test_number_format_and_device_are_decided_in_one_place():
+    for path, tree in _modules("det_core", "nodes").items():
+        for node in ast.walk(tree):
+            name = node.attr if isinstance(node, ast.Attribute) else ""
+            assert name != "bfloat16" or path.startswith(FORMATS), f"{path}:{node.lineno} decides on bfloat16"
+            listed = path in (FORMATS[0], "det_core/cli/arguments.py")  # decides; lists what there is
+            assert name != "is_available" or listed, f"{path}:{node.lineno} decides on a device"
 
 
 def test_each_floor_imports_only_from_below():

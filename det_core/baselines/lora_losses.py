@@ -13,22 +13,10 @@ import torch
 
 from ..models.denoiser import Condition, Denoiser
 from ..training.config import FitConfig
-from ..training.losses import denoising_loss, velocities
+from ..training.losses import denoising_loss
+from ..training.predicted import Predicted, predicted
 from .motion_director import debiased_loss
 from .spectral import GLOBAL_WEIGHT, LOCAL_WEIGHT, global_loss, local_loss, residual_loss
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """One step's prediction and truth: clean latents and velocities, (B, C, T, H, W); `weight` is (B,) of
-    `Denoiser.loss_weight`, `anchor` a random frame."""
-
-    x0: torch.Tensor
-    true_x0: torch.Tensor
-    velocity: torch.Tensor
-    true_velocity: torch.Tensor
-    weight: torch.Tensor
-    anchor: int
 
 
 def dreambooth(p: Predicted) -> dict[str, torch.Tensor]:
@@ -61,15 +49,5 @@ class DrawnForLoRA:
     loss: Callable[[Predicted], dict[str, torch.Tensor]]
 
     def __call__(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        denoiser, config = self.denoiser, self.config
-        x0 = self.latents.to(denoiser.device).expand(config.batch, *self.latents.shape[1:])
-        cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in self.cond.items()}
-        t = denoiser.sample_t(config.batch, generator)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        anchor = int(torch.randint(x0.shape[2], (), generator=generator))
-        with torch.autocast(x0.device.type, torch.bfloat16, config.bf16):
-            x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, cond)
-        weight = denoiser.loss_weight(t)
-        velocity, truth = velocities(x0_pred, x0, noise, weight, denoiser.spec.prediction)
-        terms = self.loss(Predicted(x0_pred, x0, velocity, truth, weight, anchor))
+        terms = self.loss(predicted(self.denoiser, self.latents, self.cond, self.config, generator))
         return {**terms, "total": sum(terms.values())}

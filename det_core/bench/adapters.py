@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..adapter.motion_adapter import MotionAdapter
-from ..baselines.lora_losses import DrawnForLoRA, Predicted, dreambooth, motion_director, spectral
+from ..baselines.lora_losses import DrawnForLoRA, dreambooth, motion_director, spectral
 from ..files import write_json
 from ..learn import train_on
 from ..lora.file import load_lora, save_lora
@@ -21,6 +21,7 @@ from ..lora.lora import LoRA
 from ..models.base_model import BaseModel
 from ..source import Source
 from ..training.loop import TrainConfig, fingerprint, fit
+from ..training.predicted import Predicted
 from ..training.saved import Saving, earlier_state
 from ..training.state import state_path
 

@@ -17,7 +17,8 @@ from ..models.denoiser import Condition, Denoiser
 from ..models.families import DiTSpec
 from ..training.config import FitConfig
 from ..training.loop import OnStep, TrainResult, fingerprint, fit
-from ..training.losses import denoising_loss, velocities
+from ..training.losses import denoising_loss
+from ..training.predicted import predicted
 from ..training.state import TrainState
 from .heads import HeadMap
 from .motion_loss import motion_loss
@@ -122,18 +123,10 @@ class DrawnFromExamples:
     config: LoRAConfig
 
     def __call__(self, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        denoiser, config = self.denoiser, self.config
-        example = self.examples.draw(generator)
-        x0 = example.latents.to(denoiser.device).expand(config.batch, *example.latents.shape[1:])
-        cond = {k: v.expand(config.batch, *v.shape[1:]) for k, v in self.cond.items()}
-        t = denoiser.sample_t(config.batch, generator)
-        noise = torch.randn(x0.shape, generator=generator).to(x0)
-        anchor = int(torch.randint(x0.shape[2], (), generator=generator))
-        with denoiser.at_positions(example.positions):
-            with torch.autocast(x0.device.type, torch.bfloat16, config.bf16):
-                x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, cond)
-        weight = denoiser.loss_weight(t)
-        terms = {"denoising": denoising_loss(x0_pred, x0, weight)}
-        predicted, target = velocities(x0_pred, x0, noise, weight, denoiser.spec.prediction)
-        terms["motion"] = motion_loss(predicted, target, config.motion_loss, anchor)
-        return {**terms, "total": config.denoising_weight * terms["denoising"] + config.motion_weight * terms["motion"]}
+        config, example = self.config, self.examples.draw(generator)
+        with self.denoiser.at_positions(example.positions):
+            found = predicted(self.denoiser, example.latents, self.cond, config, generator)
+        denoising = denoising_loss(found.x0, found.true_x0, found.weight)
+        motion = motion_loss(found.velocity, found.true_velocity, config.motion_loss, found.anchor)
+        total = config.denoising_weight * denoising + config.motion_weight * motion
+        return {"denoising": denoising, "motion": motion, "total": total}

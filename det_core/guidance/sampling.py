@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..models.compute.memory import MARGIN, free_bytes
+from ..models.compute.precision import computed_in
 from ..models.denoiser import Condition, DiffusersDenoiser
 from ..models.sample import ModelAt
 from .cost import guidance_memory
@@ -85,7 +86,7 @@ class DiffusersPass:
             needed = guidance_memory(
                 denoiser.spec, x.shape, block,
                 policy="none",
-                dtype=torch.bfloat16 if denoiser.bf16 else denoiser.dtype,
+                dtype=computed_in(denoiser.dtype, denoiser.bf16),
                 mlp_ratio=denoiser.spec.family.mlp_ratio(denoiser.transformer, denoiser.spec),
             )  # fmt: skip
             if needed * MARGIN <= free:

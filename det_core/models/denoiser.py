@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .compute.checkpointing import checkpointed
+from .compute.precision import autocast
 from .families import DiTSpec, spec_for
 from .families.positions import Positions, token_positions
 from .noise import UNIFORM, Noise, shifted
@@ -123,7 +124,7 @@ class DiffusersDenoiser:
     ) -> torch.Tensor:
         """The transformer's raw answer, (B, C, T, H, W) float32; `guidance` is for models that are told it."""
         told = self.guidance if guidance is None else guidance
-        with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        with autocast(self.device, True) if self.bf16 else nullcontext():
             return self.spec.family.call(self.transformer, x_t.to(self.dtype), self._here(t), cond, told).float()
 
     def predict_x0(self, x_t: torch.Tensor, t: torch.Tensor, cond: Condition) -> torch.Tensor:

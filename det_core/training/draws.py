@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..models.compute.precision import autocast
 from ..models.denoiser import Condition, Denoiser
 from ..tracking.tracks import Tracks
 from .config import TrainConfig
@@ -63,7 +64,7 @@ class DrawnFromViews:
         low_noise = (t <= self.track_limit).nonzero().flatten()
         t, low_noise = _sent(t, x0.device), _sent(low_noise, x0.device)
         noise = _sent(torch.randn(x0.shape, generator=generator, pin_memory=x0.is_cuda), x0.device).to(x0)
-        with view.placed(denoiser), torch.autocast(x0.device.type, torch.bfloat16, enabled=config.bf16):
+        with view.placed(denoiser), autocast(x0.device, config.bf16):
             x0_pred = denoiser.predict_x0(denoiser.add_noise(x0, noise, t), t, cond)
         terms = {"denoising": denoising_loss(x0_pred, x0, denoiser.loss_weight(t))}
         total = config.denoising_weight * terms["denoising"]

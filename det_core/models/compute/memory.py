@@ -14,6 +14,7 @@ from torch import nn
 
 from ..families import DiTSpec
 from .checkpointing import POLICIES
+from .precision import computed_in
 
 if TYPE_CHECKING:
     from ..denoiser import Denoiser
@@ -144,7 +145,7 @@ def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Si
 
 
 def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: StepSize, policy: str) -> int:
-    dtype = torch.bfloat16 if config.bf16 else next(denoiser.transformer.parameters()).dtype
+    dtype = computed_in(next(denoiser.transformer.parameters()).dtype, config.bf16)
     return training_memory(
         denoiser.spec,
         shape,

@@ -32,6 +32,16 @@ class Compute:
         return cls(device, torch.bfloat16, low, reason)
 
 
+def autocast(device: torch.device, bf16: bool) -> torch.autocast:
+    """A region that computes in bfloat16 if `bf16`, otherwise in the formats that tensors have."""
+    return torch.autocast(device.type, torch.bfloat16, bf16)
+
+
+def computed_in(dtype: torch.dtype, bf16: bool) -> torch.dtype:
+    """The format of what `autocast(..., bf16)` computes with weights of `dtype`."""
+    return torch.bfloat16 if bf16 else dtype
+
+
 def fast_bf16(device: torch.device | str) -> bool:
     """Whether matrix products on `device` are faster in bfloat16: GPUs, and CPUs that have instructions for it."""
     kind = torch.device(device).type

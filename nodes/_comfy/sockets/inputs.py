@@ -21,6 +21,22 @@ def source_inputs(model: str = "The base model, from Load DiT (DeT) or Load Diff
     ]
 
 
+def file_inputs(default: str):
+    """Where a node writes: name, overwrite."""
+    return [
+        io.String.Input(
+            "name", default=default, tooltip="File name without .safetensors; with / it goes into a sub-folder."
+        ),
+        io.Boolean.Input(
+            "overwrite",
+            default=False,
+            tooltip=(
+                "Off: a name that is taken gets a number. On: the earlier file is replaced once the new one is whole."
+            ),
+        ),
+    ]
+
+
 def curve_input(name: str, what: str):
     """A socket for Curve Editor, without a widget of its own."""
     return io.Custom("CURVE").Input(
