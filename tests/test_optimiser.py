@@ -75,3 +75,16 @@ def test_steps_are_those_of_adamw_with_its_decay_and_betas():
         moved = (first / (1 - 0.8**step)) / ((second / (1 - 0.9**step)).sqrt() + 1e-8)
         weight = weight * (1 - 1e-2 * 0.3) - 1e-2 * moved
     assert torch.allclose(fitted(config, [0.5, 3.0], 2.0).double(), weight, atol=1e-6)
+
+
+def test_a_training_ends_at_its_last_step():
+    """Also above 256, up to where Python has one object a number."""
+
+    class Shown(list):
+        def append(self, shown):
+            assert len(self) < 300, "the training goes on"
+            super().append(shown)
+
+    shown = Shown()
+    fitted(TrainConfig(steps=300, lr=1e-3), [1.0, 1.0], seen=shown)
+    assert len(shown) == 300
