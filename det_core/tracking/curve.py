@@ -32,7 +32,8 @@ def loss_curve(
     ticks = _log_ticks(low, high) if logarithmic else _ticks(low, high)
     names = [f"{tick:g}" for tick in ticks]
     left = 14 + max(round(letters.getlength(name)) for name in names)
-    right, top, bottom = width - 14, line + 8, height - 2 * line - 4
+    right = width - max(14, round(letters.getlength(str(steps)) / 2) + 4)  # the last step's number fits in
+    top, bottom = line + 8, height - 2 * line - 4
 
     def x(step: float) -> float:
         return left + (right - left) * (step - 1) / max(steps - 1, 1)

@@ -50,7 +50,7 @@ def drawn(rows=(), look_name: str = "DARK", words=("loss 0.1234", "step 3 of 9",
     from det_pack.det_core.tracking import look
     from det_pack.nodes._comfy.display.live import live_picture
 
-    losses = {"denoising": [0.5, 0.3, 0.2], "tracking": [0.1, 0.05, 0.04], "total": [0.6, 0.35, 0.24]}
+    losses = {"denoising": [0.5, 0.3] * 1000, "tracking": [0.1, 0.05] * 1000, "total": [0.6, 0.35] * 1000}
     return live_picture(losses, words, rows, getattr(look, look_name))
 
 

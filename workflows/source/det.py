@@ -44,6 +44,7 @@ def embedded(g: Graph) -> None:
         gradient_checkpointing=False,
         vae=vae,
         preview_prompt=prompt,
+        preview_every=150,
         tall=1000,
     )
     g.column("Replay")

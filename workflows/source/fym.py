@@ -164,8 +164,7 @@ def fym_heads(g: Graph) -> None:
     model, clip, vae = tiny(g)
     g.column("Source")
     source = tiny_source(g, model, vae, clip)
-    g.column("Heads", WIDE)
     for rule in ("balanced", "paper"):
+        g.column(f"Rule: {rule}", WIDE)
         _, picture = classify(g, model, source.latents, source.caption, title=f"Rule: {rule}", rule=rule)
         g.add("SaveImage", f"Head map, {rule}", images=picture, filename_prefix=f"det/heads {rule}")
-        g.column(width=WIDE)

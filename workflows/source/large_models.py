@@ -78,7 +78,8 @@ class Large:
         caption = encoded(CAPTION, "Caption of the source")
         preview = {"vae": vae, "preview_prompt": prompt, "preview_negative": negative, "preview_every": 250}
         given = {"run_name": self.name, "frames": source.frames, "fps": source.fps, **preview}
-        adapter, _ = train(g, model, source.latents, caption, source.tracks, **given)
+        room = {"tall": 710} if self.guidance else {}  # beneath one node more
+        adapter, _ = train(g, model, source.latents, caption, source.tracks, **given, **room)
         g.column("Replay")
         save_adapter(g, adapter, source.drawn, self.name)
         moved = apply(g, model, adapter)

@@ -7,7 +7,7 @@
 - locales/en/nodeDefs.json: names, descriptions and tooltips; locales/zh/nodeDefs.json: the same in Chinese, where
   chinese.json has a translation of the English text as it stands, and in English elsewhere;
 - the lists of inputs and outputs in the help pages nodes/web/docs/*.md; the pages in Chinese, nodes/web/docs/*/zh.md,
-  from the same translations, where all of a page is translated.
+  from the same translations.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ def record() -> dict[Path, str]:
             else f"# {info['display_name']}\n\n{info['description']}\n"
         )
         files[page] = with_lists(text, info)
-        if chinese := in_chinese(files[page], translations):
-            files[PAGES / name / "zh.md"] = chinese
+        files[PAGES / name / "zh.md"] = in_chinese(files[page], translations)
     return files
 
 
@@ -198,13 +197,11 @@ def blocks(page: str) -> list[str]:
     return found
 
 
-def in_chinese(page: str, translations: dict[str, str]) -> str | None:
-    """A help page with every block translated; None if one has no translation."""
+def in_chinese(page: str, translations: dict[str, str]) -> str:
+    """A help page with every block translated that has a translation."""
     made = []
     for block in blocks(page):
         before, text = re.fullmatch(r"(#+ |\d+\. |- (?:`\w+`(?: \(optional\))?: )?|)(.*)", block).groups()
-        if text and not text.startswith("![") and text not in translations:
-            return None
         made.append(before.replace(" (optional)", "（可选）") + translations.get(text, text))
     return "\n".join(made) + "\n"
 

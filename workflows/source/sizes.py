@@ -17,7 +17,7 @@ HEIGHTS = {
     "DeTCompareVideos": 390,
     "FYMClassifyHeads": 300,
     "FYMSaveMotionLoRA": 124,
-    "FYMTrainMotionLoRA": 830,
+    "FYMTrainMotionLoRA": 780,
     "LoadImage": 330,
     "LoadVideo": 350,
     "LossGraphNode": 300,

@@ -1,66 +1,163 @@
-"""The thumbnails of templates 1 to 4 and 6: the name, and the results of `make demo` on the embedded model, moving.
+"""The thumbnails of the templates, moving: results of the embedded model where the template runs on it, and a drawing
+of what the template does where it needs a large model, of which there is no result to show.
 
-    python workflows/source/thumbnails.py
+    python workflows/source/thumbnails.py                        # drawings, and results of `make demo`
+    python workflows/source/thumbnails.py ~/ComfyUI/output/det   # and results that templates saved there
 
 The browser asks a pack for <name>.jpg alone; what lies there is a moving WebP, which browsers know by its content.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 DEMO = HERE.parent / "docs" / "images" / "demo.png"
-SIDE, BAND = 384, 96  # pixels of a thumbnail, of its name
-LEFT, TOP, CELL, ACROSS, DOWN, FRAMES = 4, 17, 105, 110.75, 127, 9  # where the pictures stand in DEMO
-SOURCE, WITHOUT, GUIDED, WITH, OTHER = 0, 1, 2, 3, 6  # its rows
-# By the beginning of a template's name; the first that fits.
-ROWS = {
-    "1": (SOURCE, WITHOUT, WITH),
-    "2": (SOURCE, WITH),
-    "3": (SOURCE, "given", WITH),
-    "4": (SOURCE, OTHER),
-    "6 Try": (SOURCE, GUIDED, WITH),
-    "6 App Try": (SOURCE, GUIDED, WITH),
-    "6": (SOURCE, WITHOUT, GUIDED),
+SIDE, BAND, GAP, FRAMES = 384, 96, 4, 9  # pixels of a thumbnail, of its name, between panels; its length
+LEFT, TOP, CELL, ACROSS, DOWN = 4, 17, 105, 110.75, 127  # where the pictures stand in DEMO
+SOURCE_ROW, WITHOUT_ROW, GUIDED_ROW, WITH_ROW, OTHER_ROW = 0, 1, 2, 3, 6
+DEMO_ROWS = {  # by the beginning of a template's name
+    "1": (SOURCE_ROW, WITHOUT_ROW, WITH_ROW),
+    "4": (SOURCE_ROW, OTHER_ROW),
+    "6 Try": (SOURCE_ROW, GUIDED_ROW, WITH_ROW),
+    "6 App Try": (SOURCE_ROW, GUIDED_ROW, WITH_ROW),
+    "6 In seconds, nothing": (SOURCE_ROW, WITHOUT_ROW, GUIDED_ROW),
+    "6 App In seconds": (SOURCE_ROW, WITHOUT_ROW, GUIDED_ROW),
 }
+SOURCE, WITHOUT, WITH = (0, 256), (260, 516), (520, 776)  # left and right edges in what Compare Videos saves
+# Name -> panels in rows: the beginning of a saved video's name, left and right edge
+SAVED = {
+    "5 Two motions in one video": [[("combined", *place) for place in (SOURCE, WITHOUT, WITH)]],
+    "5 Two motions, two places": [[("two regions", *SOURCE)], [("two regions", 776, 1288)]],
+    "7 Fewer blocks, side by side": [[("drop fractions", left, left + 64) for left in (0, 66, 132)]],
+    "8 As a LoRA, no download": [[("fym compared", *place) for place in (SOURCE, WITHOUT, WITH)]],
+    "8 As a LoRA, beside DeT": [[(f"one clip {which}", 0, 64) for which in ("DeT", "FYM", "both")]],
+}
+GROUND, INK, FAINT, BLUE, ORANGE = (24, 26, 30), (226, 226, 226), (78, 84, 92), (98, 176, 240), (255, 168, 76)
+Rows = list[list[Image.Image]]
 
 
-def cell(demo: Image.Image, row: int | str, frame: int) -> Image.Image:
-    """One frame of one row; "given" is the picture that a video begins with."""
-    row, frame = (WITH, 0) if row == "given" else (row, frame)
-    left, top = LEFT + round(ACROSS * frame), TOP + DOWN * row
-    return demo.crop((left, top, left + CELL, top + CELL))
-
-
-def card(name: str, below: str, panels: list[Image.Image]) -> Image.Image:
-    """One frame of a thumbnail."""
-    picture = Image.new("RGB", (SIDE, SIDE), (24, 26, 30))
+def card(name: str, below: str, rows: Rows) -> Image.Image:
+    """One frame of a thumbnail: the name, and panels of one height in each row."""
+    picture = Image.new("RGB", (SIDE, SIDE), GROUND)
     pen = ImageDraw.Draw(picture)
     size = next(s for s in range(44, 10, -2) if ImageFont.load_default(s).getlength(name) < SIDE - 24)
     pen.text((12, 8), name, fill="white", font=ImageFont.load_default(size))
     pen.text((12, 62), below, fill=(180, 190, 200), font=ImageFont.load_default(19))
-    width = (SIDE - 4 * (len(panels) - 1)) // len(panels)
-    for number, panel in enumerate(panels):
-        place = (number * (width + 4), BAND + (SIDE - BAND - width) // 2)
-        picture.paste(panel.resize((width, width), Image.Resampling.LANCZOS), place)
+    room = (SIDE - BAND - GAP * (len(rows) - 1)) // len(rows)
+    sizes = [sum(panel.width / panel.height for panel in row) for row in rows]  # widths at height 1
+    heights = [min(room, int((SIDE - GAP * (len(row) - 1)) / wide)) for row, wide in zip(rows, sizes, strict=True)]
+    top = BAND + (SIDE - BAND - sum(heights) - GAP * (len(rows) - 1)) // 2
+    for row, wide, height in zip(rows, sizes, heights, strict=True):
+        left = (SIDE - int(wide * height) - GAP * (len(row) - 1)) // 2
+        for panel in row:
+            shown = panel.resize((int(panel.width / panel.height * height), height), Image.Resampling.LANCZOS)
+            picture.paste(shown, (left, top))
+            left += shown.width + GAP
+        top += height + GAP
     return picture
+
+
+def of_demo(rows: tuple[int, ...]) -> Iterator[Rows]:
+    demo = Image.open(DEMO).convert("RGB")
+    for frame in range(FRAMES):
+        left = LEFT + round(ACROSS * frame)
+        corners = [(left, TOP + DOWN * row) for row in rows]
+        yield [[demo.crop((x, y, x + CELL, y + CELL)) for x, y in corners]]
+
+
+def of_videos(folder: Path, rows: list[list[tuple[str, int, int]]]) -> Iterator[Rows] | None:
+    """Panels of the newest videos of their names; None where one is not there."""
+    from det_core.media.video import read_video
+
+    names = {name for row in rows for name, *_ in row}
+    newest = {name: max(folder.glob(f"{name}_*.mp4"), default=None) for name in names}
+    if None in newest.values():
+        return None
+    videos = {name: read_video(path).frames for name, path in newest.items()}
+
+    def panel(name: str, left: int, right: int, frame: int) -> Image.Image:
+        picture = Image.fromarray(videos[name][frame].numpy())
+        high = 256 if picture.height >= 256 else 64  # what is above are words
+        return picture.crop((left, picture.height - high, right, picture.height))
+
+    return ([[panel(*place, frame) for place in row] for row in rows] for frame in range(FRAMES))
+
+
+def drawing(kind: str) -> Callable[[], Iterator[Rows]]:
+    """2, 6: a clip's path, followed by something else. 3: the same with a picture to begin with. 8: look and motion."""
+
+    def frames() -> Iterator[Rows]:
+        for frame in range(FRAMES):
+            clip, other = _scene(frame, BLUE, round_=True), _scene(frame, ORANGE, round_=False)
+            if kind in "26":
+                yield [[clip, other]]
+            elif kind == "3":
+                yield [[clip, _scene(0, ORANGE, round_=False, path=False), other]]
+            else:
+                yield [[clip], [_box("how it looks", BLUE), _box("how it moves", ORANGE)]]
+
+    return frames
+
+
+def _scene(frame: int, colour: tuple[int, int, int], round_: bool, path: bool = True) -> Image.Image:
+    """A shape on its way along a path."""
+    picture = Image.new("RGB", (256, 256), (36, 39, 45))
+    pen = ImageDraw.Draw(picture)
+    points = [_place(n / 40 * (FRAMES - 1)) for n in range(41)]
+    pen.rectangle((2, 2, 253, 253), outline=FAINT, width=3)
+    if path:
+        pen.line(points, fill=FAINT, width=5, joint="curve")
+        pen.line([p for n, p in enumerate(points) if n <= 40 * frame / (FRAMES - 1)], fill=INK, width=5, joint="curve")
+    x, y = _place(frame)
+    if round_:
+        pen.ellipse((x - 24, y - 24, x + 24, y + 24), fill=colour)
+    else:
+        spikes = [(n * math.pi / 5 - math.pi / 2, 32 if n % 2 == 0 else 14) for n in range(10)]
+        pen.polygon([(x + r * math.cos(a), y + r * math.sin(a)) for a, r in spikes], fill=colour)
+    return picture
+
+
+def _place(frame: float) -> tuple[float, float]:
+    turn = frame / (FRAMES - 1)
+    return 56 + 144 * turn, 128 - 64 * math.sin(2 * math.pi * turn)
+
+
+def _box(words: str, colour: tuple[int, int, int]) -> Image.Image:
+    picture = Image.new("RGB", (256, 180), (36, 39, 45))
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((2, 2, 253, 177), outline=colour, width=4)
+    pen.text((128, 70), words, fill=INK, font=ImageFont.load_default(30), anchor="mm")
+    pen.text((128, 118), "a LoRA file", fill=colour, font=ImageFont.load_default(24), anchor="mm")
+    return picture
+
+
+def panels(title: str, saved: Path | None) -> Iterator[Rows] | None:
+    """What a template's thumbnail shows, None where it stays as it is."""
+    if title in SAVED:
+        return of_videos(saved, SAVED[title]) if saved else None
+    for begins, rows in DEMO_ROWS.items():
+        if title.startswith(begins):
+            return of_demo(rows)
+    return drawing(title[0])() if title[0] in "2368" else None
 
 
 def main() -> None:
     from source.templates import APPS, TEMPLATES
 
-    demo = Image.open(DEMO).convert("RGB")
+    saved = Path(sys.argv[1]).expanduser() if len(sys.argv) > 1 else None
     for title in [*(title for title, _ in TEMPLATES.values()), *(f"{title}.app" for title, *_ in APPS.values())]:
-        rows = next((rows for start, rows in ROWS.items() if title.startswith(start)), None)
-        if rows is None:
+        if (shown := panels(title, saved)) is None:
             continue
         name, _, below = title[2:].removesuffix(".app").partition(" - ")
-        first, *others = (card(name, below, [cell(demo, row, n) for row in rows]) for n in range(FRAMES))
+        name, below = (name, below) if below else (name.partition(", ")[0], name.partition(", ")[2])
+        first, *others = (card(name, below, rows) for rows in shown)
         how = {"save_all": True, "append_images": others, "duration": 150, "loop": 0, "quality": 70}
         first.save(HERE / f"{title}.jpg", "WEBP", **how)
 
