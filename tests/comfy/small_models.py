@@ -446,3 +446,27 @@ CASES = {
     "SV3D u": Case("SV3D_u", _SVD, channels=4),
     "SV3D p": Case("SV3D_p", _SVD, channels=4),
 }
+
+
+_WAN_OWN, _HUNYUAN15_OWN = {"freq_dim": 256}, {"mlp_ratio": 4.0}
+# The bases that are run in every form of weights: from words, and from a picture where there is such a form. With what
+# no file says, and core takes for given.
+EVERY_FORM: dict[str, dict] = {
+    "Wan 2.1 T2V, Wan 2.2 A14B T2V": _WAN_OWN,
+    "Wan 2.2 A14B I2V": _WAN_OWN,
+    "Wan 2.2 TI2V 5B": _WAN_OWN,
+    "Wan 2.2 TI2V 5B, first frame given": _WAN_OWN,
+    "HunyuanVideo": {},
+    "HunyuanVideo I2V": {},
+    "HunyuanVideo 1.5": _HUNYUAN15_OWN,
+    "HunyuanVideo 1.5 I2V": _HUNYUAN15_OWN,
+    "LTX-Video": {},
+    "LTX-Video, first frame given": {},
+    "LTX-2": {},
+    "LTX-2.3 with sound": {},
+    "LTX-2.3, first frame given": {},
+    "LTX-2.5 with sound": {},
+    "MiniMax H3 with sound": {},
+    "MiniMax H3, pruned, with sound": {},
+    "MiniMax H3 with a keyframe and sound": {},
+}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import CASES
+from small_models import CASES, EVERY_FORM
 from small_weights import randomly
 from untouched import digest
 from walk import NODES, WORKS, an_adapter, applied, sampled, trained, walked
@@ -83,10 +83,7 @@ def test_no_video_class_of_comfyui_is_missing(pack):
     assert videos - {case.config for case in CASES.values()} == PICTURES
 
 
-HALF = ("Wan 2.2 A14B I2V", "Wan 2.2 TI2V 5B", "HunyuanVideo 1.5 I2V", "LTX-2.3 with sound", "MiniMax H3 with sound")
-
-
-@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("name", EVERY_FORM)
 def test_in_bfloat16(pack, tmp_path, monkeypatch, name):
     from det_pack.nodes._comfy.loading import paths
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_models import CASES, EVERY_FORM
 from small_weights import FORMATS, build, loaded, quantised_state_dict, randomly
 from untouched import overridden
 
@@ -109,27 +110,19 @@ def test_old_files_of_scaled_fp8(weights):
     assert torch.equal(sample(patcher), base)
 
 
-SOUND, FORMS = ("LTX-2.3 with sound", "MiniMax H3 with sound"), ("int8 ConvRot", "scaled fp8", "nvfp4")
-OTHERS = (
-    *((name, form) for name in SOUND for form in FORMS),
-    ("Wan 2.2 A14B I2V", "int8 ConvRot"),
-    ("Wan 2.2 TI2V 5B, first frame given", "scaled fp8"),
-)
-
-
-@pytest.mark.parametrize(("name", "form"), OTHERS)
-def test_other_bases(pack, tmp_path, monkeypatch, name, form):
+@pytest.mark.parametrize("form", ["int8 ConvRot", "scaled fp8", "nvfp4"])
+@pytest.mark.parametrize("name", EVERY_FORM)
+def test_every_base(pack, tmp_path, monkeypatch, name, form):
     """Two trainings, unload, sample, with the nodes themselves."""
     import comfy.model_management as mm
     import walk as nodes
     from det_pack.nodes._comfy.gradients.quantised import quantised_layers
     from det_pack.nodes._comfy.loading import paths
-    from small_models import CASES
 
     case = CASES[name]
     monkeypatch.setattr(paths, "state_path", lambda run: tmp_path / f"{run}.state.safetensors")
     with torch.inference_mode():
-        unet = case.unet | ({"freq_dim": 256} if "Wan" in name else {})  # the core's own: no file says it
+        unet = case.unet | EVERY_FORM[name]
         state = {k: v.clone() for k, v in build(case.config, unet).model.diffusion_model.state_dict().items()}
         patcher = loaded(quantised_state_dict(state, form), unet)
         assert len(quantised_layers(patcher.model.diffusion_model)) >= 12

@@ -1,4 +1,5 @@
-"""Gradients through layers whose weights ComfyUI keeps quantised (int8, fp8, mxfp8, nvfp4, and their rotated forms).
+"""Gradients through layers whose weights ComfyUI keeps quantised (int8, fp8, mxfp8, nvfp4, and their rotated forms), or
+which the pack ComfyUI-GGUF has loaded from a GGUF file.
 
 A layer's forward is its own, the very kernels that sampling runs, without a gradient; its backward is a product with
 the weight as it acts: dequantised, with the LoRAs that are on it, one layer's at a time. The rounding of activations
@@ -7,7 +8,8 @@ counts as the identity. The weights stay wrapped and untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import comfy.ops
@@ -18,7 +20,14 @@ from torch import nn
 
 def quantised_layers(model: nn.Module) -> list[nn.Module]:
     """The linear layers whose weight is wrapped."""
-    return [part for part in model.modules() if isinstance(getattr(part, "weight", None), QuantizedTensor)]
+    return [
+        part for part in model.modules() if _is_wrapped(getattr(part, "weight", None)) and hasattr(part, "in_features")
+    ]
+
+
+def _is_wrapped(weight) -> bool:
+    """ComfyUI-GGUF's tensors say their `tensor_type`; they cannot be told otherwise without the pack."""
+    return isinstance(weight, QuantizedTensor) or hasattr(weight, "tensor_type")
 
 
 def differentiable_forwards(model: nn.Module) -> list[tuple[nn.Module, Callable]]:
@@ -43,16 +52,23 @@ class _ThroughQuantised(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: torch.Tensor):
-        layer = ctx.layer
-        weight, bias, stream = comfy.ops.cast_bias_weight(
-            layer, None, dtype=grad.dtype, device=grad.device, bias_dtype=grad.dtype, offloadable=True
-        )
-        try:
-            whole = weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
-            back = grad @ whole.to(grad.dtype)
-        finally:
-            comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
-        smoothing = getattr(layer, "pre_quant_scale", None)
+        with _whole_weight(ctx.layer, grad) as weight:
+            back = grad @ weight.to(grad.dtype)
+        smoothing = getattr(ctx.layer, "pre_quant_scale", None)
         if smoothing is not None:
             back = back * smoothing.to(back)
         return back.to(ctx.dtype), None, None
+
+
+@contextmanager
+def _whole_weight(layer: nn.Module, like: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A layer's weight as it acts, on the device and in the format of `like`, for as long as it is needed."""
+    where = {"dtype": like.dtype, "device": like.device, "bias_dtype": like.dtype}
+    if hasattr(layer, "cast_bias_weight"):  # ComfyUI-GGUF's layers do it themselves
+        yield layer.cast_bias_weight(**where)[0]
+        return
+    weight, bias, stream = comfy.ops.cast_bias_weight(layer, None, **where, offloadable=True)
+    try:
+        yield weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
+    finally:
+        comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
