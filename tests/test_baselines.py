@@ -8,6 +8,7 @@ from det_core.baselines.motion_director import debiased_loss
 from det_core.baselines.motion_inversion import MotionInversion
 from det_core.models.families import spec_for
 from det_core.models.families.projections import projections
+from det_core.models.families.spec import video_slice
 
 # ---------------------------------------------------------------------------------------- MotionInversion
 
@@ -51,8 +52,7 @@ def test_motion_inversion_shifts_what_the_projections_of_video_tokens_read(famil
     for kind, embedding in (("q", time_part), ("k", time_part), ("v", place_part)):
         plain, trained, sampled = read[kind]
         added = (trained - plain)[0]
-        first = 0 if family != "cogvideox" else len(added) - time * places
-        video = added[first : first + time * places]
+        video = added[video_slice(spec.attention, len(added), call.grid, "here")]
         torch.testing.assert_close(video, 0.5 * embedding.detach(), rtol=1e-3, atol=1e-4)
         assert added.abs().sum() == pytest.approx(video.abs().sum().item(), rel=1e-4), "text is left alone"
         assert torch.equal(sampled, plain if kind == "v" else trained), "no place embeddings at sampling"

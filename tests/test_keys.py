@@ -26,6 +26,9 @@ def test_key_mapping_is_invertible_and_leaves_no_diffusers_name(family):
         "hunyuan_video": ("transformer_blocks", "to_q", "embedder.linear", "x_embedder", "context", "ff."),
         "wan": ("attn1", "attn2", "to_q", "condition_embedder", "scale_shift_table", "ffn.net", "norm2"),
         "ltx": ("proj_in", "norm_q", "time_embed."),
+        "hunyuan_video15": ("transformer_blocks", "to_q", "embedder.linear", "x_embedder", "context", "ff.", "image_"),
+        "ltx2": ("norm_q", "time_embed.", "cross_attn"),
+        "minimax_h3": ("transformer_blocks", "to_q", "norm_q", "linear_1", "ff.", "context", "norm_out"),
     }[family]
     assert not [name for name in native if any(part in name for part in foreign)]
 
@@ -87,6 +90,36 @@ NATIVE_NAMES = {  # a sample of names as ComfyUI's model classes have them
         "transformer_blocks.1.attn2.q_norm.weight",
         "caption_projection.linear_1.weight",
         "scale_shift_table",
+    ],
+    "hunyuan_video15": [
+        "byt5_in.layernorm.weight",
+        "byt5_in.fc3.bias",
+        "vision_in.proj.4.weight",
+        "cond_type_embedding.weight",
+        "txt_in.c_embedder.out_layer.bias",
+        "time_in.in_layer.weight",
+        "double_blocks.1.img_attn.qkv.bias",
+        "final_layer.adaLN_modulation.1.weight",
+    ],
+    "ltx2": [
+        "patchify_proj.weight",
+        "audio_patchify_proj.bias",
+        "audio_adaln_single.linear.weight",
+        "av_ca_a2v_gate_adaln_single.emb.timestep_embedder.linear_1.bias",
+        "transformer_blocks.1.audio_to_video_attn.q_norm.weight",
+        "transformer_blocks.0.scale_shift_table_a2v_ca_audio",
+    ],
+    "minimax_h3": [
+        "video_patch_proj.weight",
+        "condition_proj.bias",
+        "time_embedder.proj_out.bias",
+        "token_refiner.blocks.0.attn.qkv_proj.weight",
+        "token_refiner.final_norm.weight",
+        "blocks.1.attn.out_proj.weight",
+        "blocks.0.mlp.fc1.weight",
+        "blocks.0.adaln_proj.linear.bias",
+        "final_layer.adaln_proj.linear.weight",
+        "final_layer.audio_out.bias",
     ],
 }
 

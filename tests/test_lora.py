@@ -51,12 +51,13 @@ def test_a_new_lora_changes_nothing_and_a_filled_one_is_a_change_of_weights(fami
 def test_rows_outside_the_chosen_heads_are_exactly_zero(family):
     model = four_blocks(family)
     lora = filled(model, heads=CHOSEN)
-    width = spec_for(model).dim // HEADS
-    weights = lora.weights()
+    spec = spec_for(model)
+    width, weights = spec.attention_dim // HEADS, lora.weights()
     assert {block for block, _ in weights} == {0, 2, 3}
     for (block, kind), (down, up) in weights.items():
         update = up @ down
-        assert update.shape == (spec_for(model).dim,) * 2
+        inside, outside = (spec.attention_dim, spec.dim) if kind != "o" else (spec.dim, spec.attention_dim)
+        assert update.shape == (inside, outside)
         by_head = update.unflatten(1 if kind == "o" else 0, (HEADS, width))
         alive = by_head.abs().amax((0, 2) if kind == "o" else (1, 2)) > 0
         assert alive.tolist() == [head in CHOSEN[block] for head in range(HEADS)]

@@ -10,8 +10,9 @@ from torch import nn
 
 from det_core.kernels.reference import temporal_conv_reference
 
-FAMILIES = ("cogvideox", "hunyuan_video", "wan", "ltx")
-LATENT_CHANNELS = {"cogvideox": 4, "hunyuan_video": 4, "wan": 4, "ltx": 8}
+WITH_TWINS = ("cogvideox", "hunyuan_video", "wan", "ltx")  # `native_dits` has their native blocks
+FAMILIES = (*WITH_TWINS, "hunyuan_video15", "ltx2", "minimax_h3")
+LATENT_CHANNELS = {f: 8 if f in ("ltx", "ltx2") else 4 for f in FAMILIES}
 TEXT_WIDTH, TEXT_LENGTH = 16, 5
 WIDE = {  # large enough for tokens to outweigh what is constant
     "cogvideox": dict(heads=6, attention_head_dim=64),
@@ -48,15 +49,54 @@ def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **chan
         "ltx": dict(
             attention_head_dim=16, cross_attention_dim=16 * heads, caption_channels=TEXT_WIDTH, num_layers=blocks
         ),
+        "hunyuan_video15": dict(
+            attention_head_dim=16,
+            rope_axes_dim=(4, 6, 6),
+            text_embed_dim=TEXT_WIDTH,
+            text_embed_2_dim=TEXT_WIDTH,
+            image_embed_dim=TEXT_WIDTH,
+            num_refiner_layers=1,
+            num_layers=blocks,
+            in_channels=2 * channels + 1,
+        ),
+        "ltx2": dict(
+            attention_head_dim=16,
+            cross_attention_dim=16 * heads,
+            audio_in_channels=4,
+            audio_num_attention_heads=heads,
+            audio_attention_head_dim=8,
+            audio_cross_attention_dim=8 * heads,
+            caption_channels=TEXT_WIDTH,
+            rope_type="split",
+            num_layers=blocks,
+        ),
+        "minimax_h3": dict(
+            attention_head_dim=24,  # the attention is wider than the tokens, as in the real model
+            hidden_size=16 * heads,
+            ffn_dim=48,
+            audio_in_channels=4,
+            text_dim=TEXT_WIDTH,
+            freq_dim=16,
+            time_embed_hidden_dim=16,
+            time_embed_dim=16,
+            rope_freq_dim=3,
+            num_refiner_layers=1,
+            num_layers=blocks,
+        ),
     }
     names = {
         "cogvideox": "CogVideoXTransformer3DModel",
         "hunyuan_video": "HunyuanVideoTransformer3DModel",
         "wan": "WanTransformer3DModel",
         "ltx": "LTXVideoTransformer3DModel",
+        "hunyuan_video15": "HunyuanVideo15Transformer3DModel",
+        "ltx2": "LTX2VideoTransformer3DModel",
+        "minimax_h3": "MiniMaxH3Transformer3DModel",
     }
-    config = {**configs[family], "num_attention_heads": heads, "in_channels": channels, "out_channels": channels}
-    model = getattr(diffusers, names[family])(**{**config, **changes})
+    sizes = {"num_attention_heads": heads, "in_channels": channels, "out_channels": channels}
+    if family == "minimax_h3":
+        del sizes["out_channels"]
+    model = getattr(diffusers, names[family])(**{**sizes, **configs[family], **changes})
     randomise(model, seed)
     return model.eval().requires_grad_(False)
 
@@ -111,6 +151,21 @@ def call_for(
         kwargs |= {"guidance": torch.full((batch,), 6000.0)}
     elif family == "wan":
         kwargs |= {"hidden_states": x}
+    elif family == "hunyuan_video15":
+        grid = latent
+        kwargs |= {"hidden_states": torch.cat([x, torch.zeros(batch, x.shape[1] + 1, *latent)], 1)}
+        kwargs |= {"encoder_hidden_states_2": text.flip(1), "image_embeds": torch.zeros(batch, 1, TEXT_WIDTH)}
+        kwargs |= {f"encoder_attention_mask{end}": torch.ones(batch, TEXT_LENGTH) for end in ("", "_2")}
+        kwargs["timestep"] = kwargs["timestep"].float()
+    elif family == "minimax_h3":
+        from det_core.models.families.minimax_h3 import packed
+
+        kwargs = packed(model.config, x, kwargs["timestep"][0], text)
+    elif family == "ltx2":
+        grid = latent
+        kwargs |= {"hidden_states": x.flatten(2).transpose(1, 2), "num_frames": time, "height": height, "width": width}
+        kwargs |= {"audio_encoder_hidden_states": text.flip(1), "audio_hidden_states": torch.zeros(batch, 1, 4)}
+        kwargs |= {"sigma": kwargs["timestep"], "audio_num_frames": 1, "isolate_modalities": True, "fps": 25.0}
     else:
         grid = latent
         kwargs |= {"hidden_states": x.flatten(2).transpose(1, 2), "num_frames": time, "height": height, "width": width}

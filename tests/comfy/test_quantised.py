@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from small_models import CASES, EVERY_FORM
@@ -110,7 +112,18 @@ def test_old_files_of_scaled_fp8(weights):
     assert torch.equal(sample(patcher), base)
 
 
-@pytest.mark.parametrize("form", ["int8 ConvRot", "scaled fp8", "nvfp4"])
+FORMS = ("int8 ConvRot", "scaled fp8", "nvfp4")
+
+
+def test_the_documentation_says_so():
+    """bfloat16 is run by `test_every_class`."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "use" / "bases.md").read_text(encoding="utf-8")
+    lines = [f"| model, as it is used | bf16 | {' | '.join(FORMS)} |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {' | '.join(['yes'] * 4)} |" for name in EVERY_FORM]
+    assert "\n".join(lines) + "\n\n" in page, "bases.md should have:\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", EVERY_FORM)
 def test_every_base(pack, tmp_path, monkeypatch, name, form):
     """Two trainings, unload, sample, with the nodes themselves."""

@@ -14,6 +14,7 @@ from .cogvideox import COGVIDEOX
 from .embedded import EMBEDDED, EMBEDDED_WORLD
 from .family import Family
 from .hunyuan_video import HUNYUAN_VIDEO
+from .hunyuan_video15 import HUNYUAN_VIDEO_15
 from .ltx import LTX_VIDEO
 from .ltx2 import LTX_2
 from .minimax_h3 import MINIMAX_H3
@@ -37,10 +38,22 @@ __all__ = [
     "unwrapped",
 ]
 
-# The embedded DiTs go before CogVideoX and LTX-2 before LTX-Video, whose modules they have, too.
+# The embedded DiTs go before CogVideoX, HunyuanVideo 1.5 before HunyuanVideo and LTX-2 before LTX-Video, whose modules
+# they have, too.
 FAMILIES: dict[str, Family] = {
     f.name: f
-    for f in (EMBEDDED, EMBEDDED_WORLD, COGVIDEOX, HUNYUAN_VIDEO, WAN, LTX_2, LTX_VIDEO, MINIMAX_H3, STEP_VIDEO)
+    for f in (
+        EMBEDDED,
+        EMBEDDED_WORLD,
+        COGVIDEOX,
+        HUNYUAN_VIDEO_15,
+        HUNYUAN_VIDEO,
+        WAN,
+        LTX_2,
+        LTX_VIDEO,
+        MINIMAX_H3,
+        STEP_VIDEO,
+    )
 }
 
 

@@ -2,7 +2,7 @@
 
 A single-stream block's kernel is added to the attention half of that projection's input. In diffusers this is the
 block's attention module, which ends before the projection; natively it is `linear2`, fed with text first, video last.
-HunyuanVideo 1.5, double-stream blocks only, is supported in its native layout.
+HunyuanVideo 1.5 has a file of its own.
 
 The training and sampling values are the paper's (supplement): kernel 5, 100 warm-up steps, 49x512x768, 30 steps, all
 single-stream blocks dropped. The flow shift of 7 is the model's own.
@@ -47,18 +47,18 @@ _DOUBLE, _NATIVE_DOUBLE = "transformer_blocks.{}", "double_blocks.{}"
 _SINGLE, _NATIVE_SINGLE = "single_transformer_blocks.{}", "single_blocks.{}"
 
 
-def _embedder(diffusers: str, native: str) -> tuple[tuple[str, str], ...]:
+def embedder(diffusers: str, native: str) -> tuple[tuple[str, str], ...]:
     return ((f"{diffusers}.linear_1", f"{native}.in_layer"), (f"{diffusers}.linear_2", f"{native}.out_layer"))
 
 
 RULES = (
     ("x_embedder.proj", "img_in.proj"),
     ("context_embedder.proj_in", "txt_in.input_embedder"),
-    *_embedder("context_embedder.time_text_embed.timestep_embedder", "txt_in.t_embedder"),
-    *_embedder("context_embedder.time_text_embed.text_embedder", "txt_in.c_embedder"),
-    *_embedder("time_text_embed.timestep_embedder", "time_in"),
-    *_embedder("time_text_embed.text_embedder", "vector_in"),
-    *_embedder("time_text_embed.guidance_embedder", "guidance_in"),
+    *embedder("context_embedder.time_text_embed.timestep_embedder", "txt_in.t_embedder"),
+    *embedder("context_embedder.time_text_embed.text_embedder", "txt_in.c_embedder"),
+    *embedder("time_text_embed.timestep_embedder", "time_in"),
+    *embedder("time_text_embed.text_embedder", "vector_in"),
+    *embedder("time_text_embed.guidance_embedder", "guidance_in"),
     (f"{_REFINER}.attn.to_out.0", f"{_NATIVE_REFINER}.self_attn.proj"),
     (f"{_REFINER}.ff.net.0.proj", f"{_NATIVE_REFINER}.mlp.0"),
     (f"{_REFINER}.ff.net.2", f"{_NATIVE_REFINER}.mlp.2"),
@@ -111,12 +111,13 @@ class HunyuanVideo(Family):
     half_costs = Costs(13.3, 9.9, 2.0, 17.6, 0, 4.1)
     text_tokens = 256
     in_place = True
+    cell = 8  # pixels to a latent cell, on each side
 
     def bind(self, model: nn.Module, layout: Layout) -> DiTSpec:
         if layout == "diffusers":
             config = model.config
             dim = config.num_attention_heads * config.attention_head_dim
-            doubles, singles = config.num_layers, config.num_single_layers
+            doubles, singles = config.num_layers, getattr(config, "num_single_layers", 0)
             patch = (config.patch_size_t, config.patch_size, config.patch_size)
             paths = [f"transformer_blocks.{i}.attn" for i in range(doubles)]
             paths += [f"single_transformer_blocks.{i}.attn" for i in range(singles)]
@@ -148,7 +149,7 @@ class HunyuanVideo(Family):
             taps=taps,
             patch=patch,
             frames=FrameMap((1,), (4,)),
-            spatial_compression=8 if singles else 16,  # version 1.5 has no single-stream blocks and a coarser VAE
+            spatial_compression=self.cell,
             prediction="flow",
             track_limit=550,
             defaults=Defaults(
@@ -192,10 +193,10 @@ class HunyuanVideo(Family):
         return {"encoder_hidden_states": text, "pooled_projections": pooled, "encoder_attention_mask": mask}
 
     def to_native(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return _swap_final_halves(super().to_native(fuse(state_dict, FUSED)))
+        return swap_final_halves(super().to_native(fuse(state_dict, FUSED)))
 
     def to_diffusers(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return super().to_diffusers(split(_swap_final_halves(state_dict), FUSED))
+        return super().to_diffusers(split(swap_final_halves(state_dict), FUSED))
 
 
 def _placed_ids(own: Forward, spec: DiTSpec, placing: Placing, x: torch.Tensor) -> torch.Tensor:
@@ -209,7 +210,7 @@ def _placed_ids(own: Forward, spec: DiTSpec, placing: Placing, x: torch.Tensor) 
     return ids.flatten(1, 3)
 
 
-def _swap_final_halves(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def swap_final_halves(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The last modulation is (shift, scale) natively and (scale, shift) in diffusers."""
     return {
         key: torch.cat(tensor.chunk(2)[::-1]) if key.startswith("final_layer.adaLN_modulation.1.") else tensor

@@ -36,12 +36,13 @@ class Fused:
     """Linear layers that are separate in one layout and stacked along their outputs in the other.
 
     `parent` + `parts` are the separate modules, `whole` the stacked one; "{}" stands for the block's number. All parts
-    but the last have as many outputs as inputs.
+    but the last have as many outputs as inputs, or with `even` all have as many outputs.
     """
 
     parent: str
     parts: tuple[str, ...]
     whole: str
+    even: bool = False
 
 
 def fuse(state_dict: Mapping[str, torch.Tensor], groups: Sequence[Fused]) -> dict[str, torch.Tensor]:
@@ -67,9 +68,10 @@ def split(state_dict: Mapping[str, torch.Tensor], groups: Sequence[Fused]) -> di
         for key in state_dict:
             if match := whole.match(key):
                 parent, suffix = group.parent.format(*match.groups()), key[match.end() :]
-                width = state_dict[f"{match.group()}.weight"].shape[1]
-                sizes = [width] * (len(group.parts) - 1)
-                pieces = tensors.pop(key).split([*sizes, state_dict[key].shape[0] - sum(sizes)])
+                count, outputs = len(group.parts), state_dict[key].shape[0]
+                width = outputs // count if group.even else state_dict[f"{match.group()}.weight"].shape[1]
+                sizes = [width] * (count - 1)
+                pieces = tensors.pop(key).split([*sizes, outputs - sum(sizes)])
                 tensors.update({f"{parent}.{part}{suffix}": p for part, p in zip(group.parts, pieces, strict=True)})
     return tensors
 
