@@ -18,16 +18,27 @@ WIDE = {  # large enough for tokens to outweigh what is constant
     "cogvideox": dict(heads=6, attention_head_dim=64),
     "hunyuan_video": dict(heads=6, attention_head_dim=64, rope_axes_dim=(16, 24, 24)),
     "wan": dict(heads=6, attention_head_dim=64, ffn_dim=1056),
+    "hunyuan_video15": dict(heads=6, attention_head_dim=64, rope_axes_dim=(16, 24, 24)),
+    "ltx2": dict(heads=6, attention_head_dim=64, cross_attention_dim=384),
+    "minimax_h3": dict(heads=8, attention_head_dim=32, hidden_size=192, ffn_dim=512),
 }
 
 
-def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **changes: Any) -> nn.Module:
-    """A transformer whose every weight is random (diffusers starts some at zero); HunyuanVideo gets `blocks` of each
-    kind."""
-    import diffusers
+CLASSES = {
+    "cogvideox": "CogVideoXTransformer3DModel",
+    "hunyuan_video": "HunyuanVideoTransformer3DModel",
+    "wan": "WanTransformer3DModel",
+    "ltx": "LTXVideoTransformer3DModel",
+    "hunyuan_video15": "HunyuanVideo15Transformer3DModel",
+    "ltx2": "LTX2VideoTransformer3DModel",
+    "minimax_h3": "MiniMaxH3Transformer3DModel",
+}
 
+
+def own_sizes(family: str, heads: int, blocks: int) -> dict[str, Any]:
+    """What one family's configuration says beside heads and channels."""
     channels = LATENT_CHANNELS[family]
-    configs = {
+    return {
         "cogvideox": dict(
             attention_head_dim=16,
             time_embed_dim=16,
@@ -83,20 +94,19 @@ def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **chan
             num_refiner_layers=1,
             num_layers=blocks,
         ),
-    }
-    names = {
-        "cogvideox": "CogVideoXTransformer3DModel",
-        "hunyuan_video": "HunyuanVideoTransformer3DModel",
-        "wan": "WanTransformer3DModel",
-        "ltx": "LTXVideoTransformer3DModel",
-        "hunyuan_video15": "HunyuanVideo15Transformer3DModel",
-        "ltx2": "LTX2VideoTransformer3DModel",
-        "minimax_h3": "MiniMaxH3Transformer3DModel",
-    }
+    }[family]
+
+
+def build(family: str, *, heads: int = 2, blocks: int = 2, seed: int = 0, **changes: Any) -> nn.Module:
+    """A transformer whose every weight is random (diffusers starts some at zero); HunyuanVideo gets `blocks` of each
+    kind."""
+    import diffusers
+
+    channels = LATENT_CHANNELS[family]
     sizes = {"num_attention_heads": heads, "in_channels": channels, "out_channels": channels}
     if family == "minimax_h3":
         del sizes["out_channels"]
-    model = getattr(diffusers, names[family])(**{**sizes, **configs[family], **changes})
+    model = getattr(diffusers, CLASSES[family])(**{**sizes, **own_sizes(family, heads, blocks), **changes})
     randomise(model, seed)
     return model.eval().requires_grad_(False)
 

@@ -49,6 +49,7 @@ class Family:
     stacks: tuple[tuple[Stack, Stack], ...]  # the lists of like blocks, each (diffusers, native)
     costs: Costs  # of training in 32 bits
     half_costs: Costs  # and in 16, where models compute their norms and some rotary embeddings in float32 all the same
+    diffusers_costs: tuple[Costs, Costs] | None = None  # both, where diffusers' own modules keep something else
     text_tokens: int = 0  # that usually run through the blocks with the video's
     of_sprites: bool = False  # its videos are single coloured shapes, which can be read from the pixels
     of_world: bool = False  # they may show several, with limbs, and a camera that moves
@@ -128,6 +129,11 @@ class Family:
     def latent_statistics(self, vae: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, deviation) by channel, or one for all, of the VAE's latents; the model takes them normalised."""
         return torch.zeros(1), torch.full((1,), 1 / (getattr(vae.config, "scaling_factor", None) or 1.0))
+
+    def costs_of(self, layout: Layout, bits: int) -> Costs:
+        """What training keeps in one layout, in 32 or 16 bits."""
+        own = self.diffusers_costs if layout == "diffusers" else None
+        return (own or (self.costs, self.half_costs))[bits == 16]
 
     def mlp_ratio(self, transformer: nn.Module, spec: DiTSpec) -> float:
         """Width of a block's MLP over the tokens' width."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .family import Costs
 from .hunyuan_video import RULES, HunyuanVideo, embedder
 from .spec import Layout
 
@@ -33,6 +34,7 @@ class HunyuanVideo15(HunyuanVideo):
     native_marks = ("byt5_in.fc1.weight", "double_blocks.0.img_attn.qkv.weight")
     rules = (*_OWN, *RULES)
     stacks = HunyuanVideo.stacks[:1]
+    diffusers_costs = (Costs(13.4, 10.3, 2.0, 13.5, 0, 0), Costs(17.5, 14.2, 2.0, 17.7, 0, 0))
     cell = 16
 
     def layout_of(self, model: nn.Module) -> Layout | None:

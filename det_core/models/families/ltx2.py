@@ -70,6 +70,7 @@ class LTX2(Family):
     stacks = ((Stack.plain("transformer_blocks", "attn1"),) * 2,)
     costs = Costs(13.2, 4.2, 3.0, 16.4, 0, 0.3)  # on ComfyUI's own modules, without sound
     half_costs = Costs(19.3, 6.2, 3.0, 22.5, 0, 0)
+    diffusers_costs = (Costs(14.1, 6.1, 3.0, 15.3, 0, 0), Costs(24.2, 10.1, 3.0, 26.5, 0, 0))
     in_place = True
     place_native = LTX.place_native
 

@@ -77,6 +77,7 @@ class MiniMaxH3(Family):
     stacks = ((Stack.plain("transformer_blocks", "attn"), Stack.fused("blocks", "attn.qkv_proj", 3, "attn.out_proj")),)
     costs = Costs(15.2, 12.1, 3.0, 13.7, 0, 0)  # on ComfyUI's own modules, without sound; its attention is 4/3 wide
     half_costs = Costs(18.7, 10.5, 3.0, 17.2, 0, 0)
+    diffusers_costs = (Costs(16.4, 11.9, 2.4, 13.4, 0, 0), Costs(21.4, 12.5, 2.4, 19.6, 0, 0))
     in_place = True
     one_at_a_time = True
 
