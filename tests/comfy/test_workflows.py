@@ -32,6 +32,7 @@ def test_no_workflow_is_forgotten():
         "guide_embedded",
         "try_first_embedded",
         "transfer_embedded",
+        "picture_embedded",
         "reuse_adapter",
         "combine_adapters",
         "compare_drop_fractions",
@@ -70,6 +71,16 @@ def test_reuse_needs_no_restart(server, embedded_run):
     graph = workflow("reuse_adapter")
     outputs = server.run(graph)
     assert sprite_fidelity(saved_videos(server, graph, outputs)["det/reuse"]) > 0.4
+
+
+def test_a_picture_is_where_the_small_world_begins(server):
+    graph = workflow("picture_embedded")
+    for node in nodes(graph, "DeTTrainMotionAdapter"):
+        node["inputs"]["steps"] = 20
+    videos = compared(server, graph, server.run(graph))
+    first = {name: video[0].float() for name, video in videos.items()}
+    assert (first["with"] - first["without"]).abs().mean() < 0.05 < (first["with"] - first["source"]).abs().mean()
+    assert (videos["with"] - videos["without"]).abs().mean() > 0.01
 
 
 def test_guided_in_one_run_without_training(server):

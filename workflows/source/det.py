@@ -57,6 +57,42 @@ def embedded(g: Graph) -> None:
     evaluate(g, source.tracks, result)
 
 
+def picture(g: Graph) -> None:
+    """On the small world: the motion is learned with the source's first frame given and begins with another picture."""
+    g.column()
+    g.note("embedded_picture", 470)
+    model, clip, vae = tiny(g, knows="small world")
+    negative = text(g, clip, NEGATIVE, "Negative prompt")
+    g.column("Source and picture")
+    drawn = {"motion": "orbit", "shape": "square", "pattern": "checkered"}  # a pattern that shows how the camera moves
+    source = tiny_source(g, model, vae, clip, **drawn, colour="green", background="teal")
+    drawn |= {"motion": "breathe", "colour": "yellow", "background": "purple"}
+    other, words = g.add("DeTTinyClip", "Your picture is its first frame", **drawn)
+    prompt = text(g, clip, words, "Prompt")
+
+    def begins(s: Graph, words, negative, vae, frames) -> dict[str, Out]:
+        first = s.add("ImageFromBatch", None, image=frames, batch_index=0, length=1)[0]
+        s.column()
+        given = {"positive": words, "negative": negative, "vae": vae, "pixels": first}
+        positive, negative, _ = s.add("InstructPixToPixConditioning", None, **given)
+        return {"words": positive, "negative": negative}
+
+    def beginning(name: str, words: Out, frames: Out) -> list[Out]:
+        return g.subgraph(name, begins, words=words, negative=negative, vae=vae, frames=frames)
+
+    g.column("Learn")
+    caption, _ = beginning("The source begins so", source.caption, source.frames)
+    run = {"run_name": "picture", **QUIET}
+    adapter, _ = train(g, model, source.latents, caption, source.tracks, **run)
+    g.column("Replay")
+    moved = apply(g, model, adapter)
+    given = beginning("Begin with your picture", prompt, other)
+    result, without = with_and_without(g, (model, moved), given, source.empty, vae)
+    g.column("Result", WIDE)
+    compare(g, source.frames, result, without, 8.0, "det/embedded picture")
+    evaluate(g, source.tracks, result)
+
+
 def reuse(g: Graph) -> None:
     g.column()
     g.note("reuse", 330)

@@ -134,8 +134,8 @@ def save_adapter(g: Graph, adapter: Out, drawn: Out | Inlet, name: str, caption:
     g.add("DeTSaveMotionAdapter", "Keep the motion", **given)
 
 
-def tiny(g: Graph) -> tuple[Out, Out, Out]:
-    return tuple(g.add("DeTTinyModel"))
+def tiny(g: Graph, **changes) -> tuple[Out, Out, Out]:
+    return tuple(g.add("DeTTinyModel", None, **changes))
 
 
 def tiny_latent(g: Graph, title: str = "Empty latent: 33 gives 9 frames", width: int = 64) -> Out:

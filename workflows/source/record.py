@@ -32,7 +32,8 @@ FILES = ("model_name", "name", "folder", "vae_name")  # choices that list the us
 USED = (
     "BasicGuider BasicScheduler CFGGuider CheckpointLoaderSimple CLIPLoader CLIPTextEncode ComfySwitchNode "
     "CreateVideo DualCLIPLoader EmptyHunyuanLatentVideo FluxGuidance GetImageSize GetVideoComponents "
-    "ImageFromBatch ImageStitch InvertMask KSampler KSamplerAdvanced KSamplerSelect LoadImage LoadVideo "
+    "ImageFromBatch ImageStitch InstructPixToPixConditioning InvertMask KSampler KSamplerAdvanced KSamplerSelect "
+    "LoadImage LoadVideo "
     "LoraLoaderModelOnly LoraModelLoader LossGraphNode LTXAVTextEncoderLoader LTXVAudioVAEDecode "
     "LTXVAudioVAELoader LTXVConcatAVLatent LTXVConditioning LTXVDualCFGGuider LTXVEmptyLatentAudio "
     "LTXVImgToVideoInplace LTXVPreprocess LTXVSeparateAVLatent ManualSigmas MaskComposite MiniMaxH3ImageToVideo "

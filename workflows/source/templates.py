@@ -25,6 +25,7 @@ TEMPLATES: dict[str, tuple[str, Callable[[Graph], None]]] = {
     "picture_ltx_2_3": ("3 Picture, LTX-2.3 - your picture, this motion", partial(ltx, version="2.3", picture=True)),
     "picture_wan_2_2": ("3 Picture, Wan 2.2 - your picture, this motion", partial(wan22.wan22, picture=True)),
     "picture_minimax_h3": ("3 Picture, MiniMax H3 - your picture, this motion", partial(h3, picture=True)),
+    "picture_embedded": ("3 Picture, no download - your picture, this motion", det.picture),
     "reuse_adapter": ("4 A kept motion, new words", det.reuse),
     "combine_adapters": ("5 Two motions in one video", det.combine),
     "guide_embedded": ("6 In seconds, nothing trained", det.in_seconds),
