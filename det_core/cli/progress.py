@@ -12,7 +12,7 @@ from ..training.run import TrainingRun
 
 
 class Stopped(Exception):
-    """The user asked to stop, and the training step that was running is complete."""
+    """The user asked to stop, and the training step that was running is complete; `main.py` ends with exit code 130."""
 
 
 class Progress:

@@ -5,7 +5,7 @@ block's attention module, which ends before the projection; natively it is `line
 HunyuanVideo 1.5 has a file of its own.
 
 The training and sampling values are the paper's (supplement): kernel 5, 100 warm-up steps, 49x512x768, 30 steps, all
-single-stream blocks dropped. The flow shift of 7 is the model's own.
+single-stream blocks dropped. The flow shift of 7 is the model's own. Steps and learning rate: `Defaults` (`spec.py`).
 """
 
 from __future__ import annotations
