@@ -54,7 +54,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         "model's own (500 in the paper)."
                     ),
                 ),
-                learning_rate_input("", "0.00001 for the large models, the paper's value"),
+                learning_rate_input("", "0.00001 for most large models, the paper's value"),
                 io.Float.Input(
                     "tracking_weight",
                     default=0.1,
