@@ -167,7 +167,7 @@ def test_the_chinese_help_page_is_in_step(name):
         sys.path.remove(str(ROOT / "workflows"))
     english = (PAGES / f"{name}.md").read_text(encoding="utf-8")
     chinese = (PAGES / name / "zh.md").read_text(encoding="utf-8")
-    assert chinese == in_chinese(english, read(TRANSLATIONS)), "run python workflows/build.py --record"
+    assert chinese == in_chinese(english, read(TRANSLATIONS)), "run python workflows/build.py"
     assert shape(chinese) == shape("\n".join(blocks(english)))
 
 

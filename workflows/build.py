@@ -1,5 +1,6 @@
 """Write every workflow, for the editor (workflows/*.json, as an app *.app.json) and for queueing over HTTP
-(workflows/api/*.json), and the blueprints (subgraphs/*.json), from the descriptions in workflows/source.
+(workflows/api/*.json), and the blueprints (subgraphs/*.json), from the descriptions in workflows/source; and the help
+pages in Chinese (nodes/web/docs/*/zh.md) from the English ones and the translations of their blocks.
 
     python workflows/build.py
     .venv-comfyui/bin/python workflows/build.py --record     # after an edit of a node's inputs, outputs or texts
@@ -19,10 +20,11 @@ sys.path.insert(0, str(HERE))
 
 
 def files() -> dict[Path, str]:
-    """The text of every workflow, app and blueprint."""
+    """The text of every workflow, app, blueprint and Chinese page."""
     from source.blueprints import BLUEPRINTS
     from source.editor import blueprint, ui
     from source.graph import Graph
+    from source.record import chinese_pages
     from source.templates import APPS, TEMPLATES
 
     found = {}
@@ -39,7 +41,8 @@ def files() -> dict[Path, str]:
         graph = Graph()
         graph.subgraph(name, describe, **given)
         found[HERE.parent / "subgraphs" / f"{name}.json"] = blueprint(graph, name, description)
-    return {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for path, content in found.items()}
+    texts = {path: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for path, content in found.items()}
+    return texts | chinese_pages()
 
 
 def main() -> None:
@@ -50,6 +53,7 @@ def main() -> None:
 
         write(record())
     for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

@@ -35,6 +35,7 @@ def test_no_workflow_is_forgotten():
         "picture_embedded",
         "reuse_adapter",
         "combine_adapters",
+        "regions_embedded",
         "compare_drop_fractions",
     }
 
@@ -111,6 +112,26 @@ def test_combine(server):
         node["inputs"]["steps"] = 3
     frames = compared(server, graph, server.run(graph))["with"]
     assert frames.shape == (9, 64, 64, 3) and frames.std() > 0.02
+
+
+def test_two_motions_in_two_places(server):
+    """Without the motion of the right half, the right half changes more than the left one."""
+    graph = workflow("regions_embedded")
+    for node in nodes(graph, "DeTTrainMotionAdapter"):
+        node["inputs"] |= {"steps": 3, "learning_rate": 0.05}
+    for node in nodes(graph, "KSampler"):
+        node["inputs"]["steps"] = 4
+
+    def result():
+        """(T, H, W, 3) of the wide picture, four pixels to one of the model's."""
+        (frames,) = saved_videos(server, graph, server.run(graph), "DeTCompareVideos").values()
+        return frames[:, -256:, -640:]
+
+    both = result()
+    (right,) = [n for n in nodes(graph, "DeTApplyMotionAdapter") if n["_meta"]["title"].endswith("right")]
+    right["inputs"]["strength"] = 0.0
+    change = (both - result()).abs().mean((0, 1, 3))
+    assert change[320:].mean() > 1.5 * change[:320].mean() and change.mean() > 0.002
 
 
 def test_compare(server):

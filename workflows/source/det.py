@@ -144,9 +144,9 @@ def combine(g: Graph) -> None:
 
 
 def halves(s: Graph) -> dict[str, Out]:
-    """Masks of the left and of the right half of a picture of 128x64."""
-    nothing = s.add("SolidMask", "The whole picture, black", value=0.0, width=128, height=64)[0]
-    half = s.add("SolidMask", "A half, white", value=1.0, width=64, height=64)[0]
+    """Masks of the left and of the right half of a picture of 160x64."""
+    nothing = s.add("SolidMask", "The whole picture, black", value=0.0, width=160, height=64)[0]
+    half = s.add("SolidMask", "A half, white", value=1.0, width=80, height=64)[0]
     left = s.add("MaskComposite", "Left", destination=nothing, source=half, x=0, y=0, operation="add")[0]
     return {"left": left, "right": s.add("InvertMask", "Right", mask=left)[0]}
 
@@ -157,9 +157,9 @@ def regions(g: Graph) -> None:
     g.note("regions", 330)
     model, clip, vae = tiny(g)
     g.column("Two motions")
-    first, tracks, frames = learnt(g, "Learn a loop", model, clip, vae, "combine loop")
+    first, _, frames = learnt(g, "Learn a loop", model, clip, vae, "combine loop")
     drawn = {"motion": "arc", "shape": "square", "colour": "blue", "background": "olive", "clip_seed": 3}
-    second, other, _ = learnt(g, "Learn an arc", model, clip, vae, "combine arc", **drawn)
+    second, *_ = learnt(g, "Learn an arc", model, clip, vae, "combine arc", **drawn)
     left, right = g.subgraph("Left and right", halves)
     g.column("Two places")
     moved = apply(g, model, first, "The loop, on the left", mask=left)
@@ -167,7 +167,7 @@ def regions(g: Graph) -> None:
     prompt = text(g, clip, "a green star on a teal striped background", "Prompt")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
     g.column("One video")
-    latent = tiny_latent(g, "Empty latent, twice as wide", width=128)
+    latent = tiny_latent(g, "Empty latent, a wide one", width=160)
     result, without = with_and_without(g, (model, both), (prompt, negative), latent, vae)
     g.column("Result", WIDE)
     compare(g, frames, result, without, 8.0, "det/two regions")

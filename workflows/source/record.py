@@ -6,8 +6,9 @@
 - workflows/source/stock.json: the same of ComfyUI's own nodes that the workflows use;
 - locales/en/nodeDefs.json: names, descriptions and tooltips; locales/zh/nodeDefs.json: the same in Chinese, where
   chinese.json has a translation of the English text as it stands, and in English elsewhere;
-- the lists of inputs and outputs in the help pages nodes/web/docs/*.md; the pages in Chinese, nodes/web/docs/*/zh.md,
-  from the same translations.
+- the lists of inputs and outputs in the help pages nodes/web/docs/*.md.
+
+The pages in Chinese, nodes/web/docs/*/zh.md, follow from these and the same translations, without ComfyUI.
 """
 
 from __future__ import annotations
@@ -62,7 +63,6 @@ def record() -> dict[Path, str]:
             else f"# {info['display_name']}\n\n{info['description']}\n"
         )
         files[page] = with_lists(text, info)
-        files[PAGES / name / "zh.md"] = in_chinese(files[page], translations)
     return files
 
 
@@ -198,6 +198,13 @@ def blocks(page: str) -> list[str]:
     return found
 
 
+def chinese_pages() -> dict[Path, str]:
+    """The help pages in Chinese, from the English ones as they stand."""
+    translations = json.loads(TRANSLATIONS.read_text(encoding="utf-8"))
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in PAGES.glob("*.md")}
+    return {PAGES / name / "zh.md": in_chinese(text, translations) for name, text in pages.items()}
+
+
 def in_chinese(page: str, translations: dict[str, str]) -> str:
     """A help page with every block translated that has a translation."""
     made = []
@@ -213,5 +220,4 @@ def _json(value: Any) -> str:
 
 def write(files: dict[Path, str]) -> None:
     for path, text in files.items():
-        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ TEMPLATES: dict[str, tuple[str, Callable[[Graph], None]]] = {
     "picture_embedded": ("3 Picture, no download - your picture, this motion", det.picture),
     "reuse_adapter": ("4 A kept motion, new words", det.reuse),
     "combine_adapters": ("5 Two motions in one video", det.combine),
+    "regions_embedded": ("5 Two motions, two places", det.regions),
     "guide_embedded": ("6 In seconds, nothing trained", det.in_seconds),
     "guide_cogvideox_5b": (
         "6 In seconds, CogVideoX-5B - your clip, new words",

@@ -34,7 +34,7 @@ SOURCE, WITHOUT, WITH = (0, 256), (260, 516), (520, 776)  # left and right edges
 # Name -> panels in rows: the beginning of a saved video's name, left and right edge
 SAVED = {
     "5 Two motions in one video": [[("combined", *place) for place in (SOURCE, WITHOUT, WITH)]],
-    "5 Two motions, two places": [[("two regions", *SOURCE)], [("two regions", 776, 1288)]],
+    "5 Two motions, two places": [[("two regions", 904, 1544)]],
     "7 Fewer blocks, side by side": [[("drop fractions", left, left + 64) for left in (0, 66, 132)]],
     "8 As a LoRA, no download": [[("fym compared", *place) for place in (SOURCE, WITHOUT, WITH)]],
     "8 As a LoRA, beside DeT": [[(f"one clip {which}", 0, 64) for which in ("DeT", "FYM", "both")]],

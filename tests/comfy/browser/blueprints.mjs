@@ -23,14 +23,17 @@ await browser.close()
 async function dropped(name, x) {
   const before = await page.evaluate(() => window.app.graph._nodes.length)
   await page.mouse.dblclick(x, 640)
-  await page.waitForTimeout(1500)
+  await page.waitForFunction(() => document.activeElement.tagName === 'INPUT', null, { timeout: 60000 })
   await page.keyboard.type(name, { delay: 20 })
+  const listed = (name) => document.body.innerText.includes(name) // what stands in the field is not counted
+  await page.waitForFunction(listed, name, { timeout: 60000 })
   await page.waitForTimeout(2500)
   await page.screenshot({ path: `${out}/blueprint ${name}, search.png` })
   await page.keyboard.press('Enter')
+  await page.waitForFunction(() => document.activeElement.tagName !== 'INPUT', null, { timeout: 60000 })
   await page.waitForTimeout(1500)
   await page.mouse.click(x, 120) // where the node that hangs at the pointer is put
-  await page.waitForFunction((n) => window.app.graph._nodes.length > n, before, { timeout: 30000 })
+  await page.waitForFunction((n) => window.app.graph._nodes.length > n, before, { timeout: 60000 })
   await page.waitForTimeout(1500)
   return page.evaluate(() => {
     const node = window.app.graph._nodes.at(-1)
