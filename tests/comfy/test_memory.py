@@ -1,4 +1,4 @@
-"""The memory of a training step on ComfyUI's own LTX-2 and MiniMax H3: what is estimated against what it takes."""
+"""The memory of a step on ComfyUI's own HunyuanVideo 1.5, LTX-2 and MiniMax H3: estimated against what it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import H3, LTX23, build, randomly
+from small_models import CASES, H3, LTX23, build, randomly
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -16,6 +16,12 @@ from memory_meter import MemoryMeter  # noqa: E402
 # In the proportions of the real models, and wide enough for tokens to outweigh what is constant: (class, configuration,
 # latents, width of the text).
 WIDE = {
+    "HunyuanVideo 1.5": (
+        "HunyuanVideo15",
+        CASES["HunyuanVideo 1.5"].unet | dict(hidden_size=384, num_heads=3, depth=3, mlp_ratio=4.0),
+        (1, 32, 5, 16, 20),
+        32,
+    ),
     "LTX-2.3": (
         "LTXAV",
         LTX23
@@ -64,5 +70,5 @@ def test_the_estimate_is_within_15_percent_of_a_step(pack, name, dtype, policy):
                 with torch.enable_grad(), MemoryMeter() as meter:
                     denoiser.predict_x0(x0.clone(), torch.tensor([500.0]), {}).square().mean().backward()
     ratio = mlp_ratio_of(patcher.model.diffusion_model, spec)
-    estimate = training_memory(spec, shape, policy=policy, dtype=dtype, mlp_ratio=ratio, **sizes)
+    estimate = training_memory(spec, shape, policy=policy, dtype=dtype, mlp_ratio=ratio, text_tokens=6, **sizes)
     assert estimate.activations == pytest.approx(meter.peak, rel=0.15)

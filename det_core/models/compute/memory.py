@@ -72,7 +72,7 @@ def training_memory(
         mlp_ratio:    width of a block's MLP over the tokens' width; see `mlp_ratio_of`.
         parameters:   trained, if it is no motion adapter.
     """
-    costs = spec.family.costs_of(spec.layout, 8 * dtype.itemsize)
+    costs = spec.family.costs_of(spec, 8 * dtype.itemsize)
     defaults, blocks = spec.defaults, spec.num_blocks // (2 if spec.boundary else 1)  # one expert works at a time
     mid_dim = defaults.mid_dim if mid_dim is None else mid_dim
     kernel_size = defaults.kernel_size if kernel_size is None else kernel_size

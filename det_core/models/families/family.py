@@ -130,9 +130,9 @@ class Family:
         """(mean, deviation) by channel, or one for all, of the VAE's latents; the model takes them normalised."""
         return torch.zeros(1), torch.full((1,), 1 / (getattr(vae.config, "scaling_factor", None) or 1.0))
 
-    def costs_of(self, layout: Layout, bits: int) -> Costs:
-        """What training keeps in one layout, in 32 or 16 bits."""
-        own = self.diffusers_costs if layout == "diffusers" else None
+    def costs_of(self, spec: DiTSpec, bits: int) -> Costs:
+        """What training a model keeps, in 32 or 16 bits."""
+        own = self.diffusers_costs if spec.layout == "diffusers" else None
         return (own or (self.costs, self.half_costs))[bits == 16]
 
     def mlp_ratio(self, transformer: nn.Module, spec: DiTSpec) -> float:
