@@ -1,6 +1,8 @@
 """A run on the disk: kept every so often and whatever stops it; a damaged state is refused."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_training import equal, small
 
+from det_core.files.writing import _HERE
 from det_core.training.config import TrainConfig, how_trained
 from det_core.training.loop import train_motion_adapter
 from det_core.training.saved import Saving, earlier_state
@@ -51,6 +54,19 @@ def test_what_stops_a_run_leaves_its_last_step_and_goes_its_way(denoiser, job, t
     assert TrainState.load(path).step == 3
     resumed = train_motion_adapter(denoiser, *job, small(), resume=TrainState.load(path))
     assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+
+
+def test_what_a_kill_left_goes_even_where_nothing_is_written_again(denoiser, job, tmp_path):
+    """Killed after the last state had its name, before the folder that it was written in was gone."""
+    path = tmp_path / "run.state.safetensors"
+    with Saving(path, 100) as saving:
+        train_motion_adapter(denoiser, *job, small(steps=1), on_step=saving)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (tmp_path / f".{path.name}.{_HERE}-{process.pid:x}-00c0ffee").mkdir()
+    with Saving(path, 100) as saving:
+        train_motion_adapter(denoiser, *job, small(steps=1), on_step=saving, resume=TrainState.load(path))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_second_clip_of_one_name_does_not_take_the_firsts_state(denoiser, job, tmp_path):

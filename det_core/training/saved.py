@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..files import remove_leftovers
 from .config import FitConfig
 from .loop import OnStep, check_resumable
 from .run import TrainingRun
@@ -57,6 +58,7 @@ class Saving:
             self.on_step(run, losses)
 
     def __enter__(self) -> Saving:
+        remove_leftovers(self.path)  # a run that was killed after its last write writes no more
         return self
 
     def __exit__(self, kind, error, trace) -> None:
