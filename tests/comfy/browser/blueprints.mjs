@@ -20,10 +20,29 @@ for (const names of CANVASES) {
 writeFileSync(`${out}/blueprints.json`, JSON.stringify(report))
 await browser.close()
 
+/** A double click on the canvas; on a busy machine its two clicks may come too far apart, and it is made again. */
+async function search(x) {
+  const typing = () => document.activeElement.tagName === 'INPUT'
+  for (let attempt = 0; attempt < 6; attempt++) {
+    await page.waitForFunction(noDialog, null, { timeout: 60000, polling: 1000 })
+    await page.mouse.move(x, 600)
+    await page.mouse.dblclick(x, 640)
+    const opened = await page.waitForFunction(typing, null, { timeout: 10000 }).catch(() => null)
+    if (opened) return
+  }
+  throw new Error('a double click on the canvas opens no search')
+}
+
+/** Whether nothing covers the canvas; what opens by itself in a new profile is closed. */
+function noDialog() {
+  const open = document.querySelector('[role=dialog]')
+  if (open) open.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }))
+  return !open
+}
+
 async function dropped(name, x) {
   const before = await page.evaluate(() => window.app.graph._nodes.length)
-  await page.mouse.dblclick(x, 640)
-  await page.waitForFunction(() => document.activeElement.tagName === 'INPUT', null, { timeout: 60000 })
+  await search(x)
   await page.keyboard.type(name, { delay: 20 })
   const listed = (name) => document.body.innerText.includes(name) // what stands in the field is not counted
   await page.waitForFunction(listed, name, { timeout: 60000 })
