@@ -17,7 +17,7 @@ SOCKETS = {
         ["model", "clip", "vae", "video"],
         ["adapter", "frames", "empty latent", "fps", "tracks"],
     ),
-    "Replay a motion": (["model", "adapter", "clip", "vae", "latent", "fps"], ["video", "frames"]),
+    "Replay a motion": (["model", "clip", "vae", "adapter", "latent", "fps"], ["video", "frames"]),
 }
 
 

@@ -60,15 +60,15 @@ def embedded(g: Graph) -> None:
 def picture(g: Graph) -> None:
     """On the small world: the motion is learned with the source's first frame given and begins with another picture."""
     g.column()
-    g.note("embedded_picture", 470)
+    g.note("embedded_picture", 400)
     model, clip, vae = tiny(g, knows="small world")
     negative = text(g, clip, NEGATIVE, "Negative prompt")
-    g.column("Source and picture")
-    drawn = {"motion": "orbit", "shape": "square", "pattern": "checkered"}  # a pattern that shows how the camera moves
-    source = tiny_source(g, model, vae, clip, **drawn, colour="green", background="teal")
-    drawn |= {"motion": "breathe", "colour": "yellow", "background": "purple"}
-    other, words = g.add("DeTTinyClip", "Your picture is its first frame", **drawn)
-    prompt = text(g, clip, words, "Prompt")
+    drawn = {"shape": "square", "pattern": "checkered"}  # a pattern that shows how the camera moves
+    yours = {"motion": "breathe", "colour": "yellow", "background": "purple"}
+    other, words = g.add("DeTTinyClip", "Your picture is its first frame", **drawn, **yours)
+    g.column("Source")
+    drawn |= {"motion": "orbit", "colour": "green", "background": "teal"}
+    source = tiny_source(g, model, vae, clip, **drawn)
 
     def begins(s: Graph, words, negative, vae, frames) -> dict[str, Out]:
         first = s.add("ImageFromBatch", None, image=frames, batch_index=0, length=1)[0]
@@ -85,6 +85,7 @@ def picture(g: Graph) -> None:
     run = {"run_name": "picture", **QUIET}
     adapter, _ = train(g, model, source.latents, caption, source.tracks, **run)
     g.column("Replay")
+    prompt = text(g, clip, words, "Prompt")
     moved = apply(g, model, adapter)
     given = beginning("Begin with your picture", prompt, other)
     result, without = with_and_without(g, (model, moved), given, source.empty, vae)

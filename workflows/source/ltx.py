@@ -89,7 +89,14 @@ def ltx(g: Graph, version: str, picture: bool) -> None:
     given |= {"latents": source.latents, "vae": vae} if picture else {}
     caption, latents = (*g.subgraph("Caption of the source", ltx_caption, **given), source.latents)[:2]
     adapter = learned(
-        g, base["model"], source, caption, name, latents=latents, noise="as sampled" if distilled else "uniform"
+        g,
+        base["model"],
+        source,
+        caption,
+        name,
+        latents=latents,
+        noise="as sampled" if distilled else "uniform",
+        tall=820,
     )
     g.column("Replay")
     pictures = {"picture": base["picture"]} if picture else {}
