@@ -84,5 +84,5 @@ def test_tracks_in_pixels_and_tracks_of_text(field, tmp_path, capsys, idle):
 
 def test_what_is_carried_over_leaves_no_other_choice(capsys, field, tmp_path):
     words = ("transfer", "--video", field / "plain.mp4", "--prompt", "a", "--out", tmp_path / "out", "--carry")
-    assert "leave out --tracks, --frames and --size" in refused(capsys, *words, "still", "--frames", 9)
+    assert "leave out --tracks, --frames, --size, --fps, --longer" in refused(capsys, *words, "still", "--frames", 9)
     assert "invalid choice: 'dance'" in refused(capsys, *words, "dance")
