@@ -77,7 +77,7 @@ function connected(names) {
     for (const node of blueprints) {
       node.inputs.forEach((input, slot) => {
         const from = given[input.name === 'latent' ? 'empty latent' : input.name]
-        if (from && !input.widget) from[0].connect(from[1], node, slot)
+        if (from) from[0].connect(from[1], node, slot)
       })
       node.outputs.forEach((output, slot) => (given[output.name] = [node, slot]))
     }
