@@ -139,9 +139,8 @@ def test_a_compiled_model_is_recognised():
 
 
 def test_other_models_are_refused_by_name():
-    with pytest.raises(
-        ValueError, match="Linear is not a model .* CogVideoX, HunyuanVideo, Wan, LTX-2, LTX-Video, MiniMax H3 and "
-    ):
+    names = "CogVideoX, HunyuanVideo 1.5, HunyuanVideo, Wan, LTX-2, LTX-Video, MiniMax H3 and "
+    with pytest.raises(ValueError, match=f"Linear is not a model .* {names}"):
         spec_for(nn.Linear(2, 2))
     image = NativeHunyuanVideo(32, 2, doubles=1, singles=1)
     image.patch_size = [2, 2]
