@@ -15,6 +15,7 @@ from det_core.adapter.attach import attach
 from det_core.adapter.motion_adapter import MotionAdapter
 from det_core.lora.lora import LoRA
 from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.families.positions import native_positions, token_positions
 from det_core.training.loop import TrainConfig, train_motion_adapter
 
 PAGE = Path(__file__).parents[1] / "docs/develop/add-a-base-model.md"
@@ -103,3 +104,15 @@ def test_its_projections_and_keys_are_found(toy):
     assert "layers.0.attend.q.weight" in native and "patch_in.weight" in native
     back = families.to_diffusers("toy", native)
     assert back.keys() == keys.keys() and all(torch.equal(back[k], keys[k]) for k in keys)
+
+
+def test_its_tokens_stay_where_they_are(toy):
+    """A family that says nothing about positions cannot be shown parts of a clip, and says so."""
+    spec = families.spec_for(toy)
+    with (
+        pytest.raises(ValueError, match="positions of toy in diffusers cannot be set"),
+        token_positions(toy, [0.0, 5.0]),
+    ):
+        pass
+    with pytest.raises(ValueError, match="toy cannot be set in ComfyUI"), native_positions(toy, spec, [0.0, 5.0]):
+        pass

@@ -154,20 +154,6 @@ def test_whole_positions_are_a_slice_of_the_whole_clips_table(pack, tmp_path):
     assert torch.equal(dit.rope_encode(9, 8, 12).unflatten(1, (9, 24)), whole)
 
 
-def test_other_models_are_refused(pack):
-    from det_pack.det_core.models.families.positions import native_positions
-    from det_pack.nodes._comfy.loading.model_spec import model_spec
-    from small_models import CASES
-
-    patcher = CASES["MiniMax H3 with sound"].model()
-    spec, dit = model_spec(patcher), patcher.model.diffusion_model
-    with (
-        pytest.raises(ValueError, match="minimax_h3 cannot be set in ComfyUI"),
-        native_positions(dit, spec, [0.0, 5.0]),
-    ):
-        pass
-
-
 def head_map(package, family: str):
     """Known heads of a four-block, two-head model, as the class of det_core or of the pack's det_core."""
     temporal = torch.tensor([[4.0, 0.5], [0.2, 3.0], [2.0, 0.5], [0.5, 2.0]])
