@@ -22,7 +22,8 @@ def guidance_memory(
     mlp_ratio: float = 4.0,
     text_tokens: int | None = None,
 ) -> int:
-    """Bytes that the gradient through blocks 0 to `block` takes beside the weights, within 15% of measured.
+    """Bytes that the gradient through blocks 0 to `block` takes beside the weights, within 15% of measured
+    (HunyuanVideo 1.5 and MiniMax H3: 18%).
 
     It is a training step's of a model that ends there (`training_memory`), which peaks at its end where all is kept:
     there the loss holds features, their product and both gradients in 32 bits.
