@@ -198,7 +198,7 @@ def test_refusals_name_the_file_and_the_reason(pack, tmp_path):
     save_file({"some.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(
         ValueError,
-        match="other.safetensors: these are not the weights of CogVideoX, HunyuanVideo, Wan, LTX-2, LTX-Video",
+        match="other.safetensors: these are not the weights of CogVideoX, HunyuanVideo 1.5, HunyuanVideo, Wan, LTX-2, ",
     ):
         load_dit(tmp_path / "other.safetensors")
     save_folder(transformer("wan"), tmp_path / "half")
