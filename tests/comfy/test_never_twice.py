@@ -91,7 +91,7 @@ def test_what_was_cancelled_goes_on(own):
         own.post("/interrupt")
     with pytest.raises(PromptError, match="interrupted"):
         own.wait(prompt)
-    assert first > begun, "the steps before are not taken again"
+    assert first >= begun, "the steps before are not taken again"
 
 
 @pytest.mark.parametrize("old", [False, True])
