@@ -62,3 +62,14 @@ export const layout = (page) =>
     })
     return { zoom: scale, boxes }
   })
+
+/** Scrolls the template dialog to its end: it shows 24 cards, in the order of the server's file system, and the rest as
+ * one scrolls. */
+export async function scrollToLastCard(page, dialog) {
+  const box = await dialog.boundingBox()
+  await page.mouse.move(box.x + box.width * 0.6, box.y + box.height * 0.6)
+  for (let i = 0; i < 8; i++) {
+    await page.mouse.wheel(0, 3000)
+    await page.waitForTimeout(700)
+  }
+}

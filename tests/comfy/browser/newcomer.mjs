@@ -2,7 +2,7 @@
 // usage: node newcomer.mjs <server url> <chromium> <pack> <output folder> <app's title>
 // Writes <output folder>/newcomer.json and screenshots of every step.
 import { writeFileSync } from 'node:fs'
-import { editor, launch, layout } from './editor.mjs'
+import { editor, launch, layout, scrollToLastCard } from './editor.mjs'
 
 const [url, executable, pack, out, title] = process.argv.slice(2)
 const LOOKS = [[false, 'dark'], [true, 'dark'], [false, 'light'], [true, 'light']]
@@ -28,6 +28,7 @@ async function path(vue, theme) {
   await click(dialog.getByText(pack, { exact: true }).first())
   await page.waitForTimeout(2000)
   await shot('1 templates')
+  await scrollToLastCard(page, dialog)
   await click(dialog.getByText(title, { exact: true }).first())
   const run = page.getByRole('button', { name: 'Run', exact: true }).first()
   await run.waitFor({ timeout: 60000 })

@@ -3,7 +3,7 @@
 // usage: node visit.mjs <server url> <chromium> <pack> <output folder> <title>...
 // Writes <output folder>/report.json and one screenshot a workflow and rendering.
 import { writeFileSync } from 'node:fs'
-import { editor, launch, layout, open } from './editor.mjs'
+import { editor, launch, layout, open, scrollToLastCard } from './editor.mjs'
 
 const [url, executable, pack, out, ...titles] = process.argv.slice(2)
 const SMALL = { width: 1440, height: 900 }
@@ -36,6 +36,8 @@ async function cards(page) {
   const dialog = page.getByRole('dialog').filter({ hasText: 'All Templates' })
   await dialog.waitFor({ timeout: 60000 })
   await dialog.getByText(pack, { exact: true }).first().click({ timeout: 60000 })
+  await page.waitForTimeout(1500)
+  await scrollToLastCard(page, dialog)
   // Thumbnails are fetched once their card is in view and shown as blobs; only this pack's cards are listed now.
   for (const title of titles) {
     const card = dialog.getByText(title, { exact: true }).first()
