@@ -96,7 +96,7 @@ def ltx(g: Graph, version: str, picture: bool) -> None:
         name,
         latents=latents,
         noise="as sampled" if distilled else "uniform",
-        tall=820,
+        tall=780,
     )
     g.column("Replay")
     pictures = {"picture": base["picture"]} if picture else {}

@@ -35,7 +35,7 @@ def height_of(node) -> int:
         return HEIGHTS[node.kind]
     if node.inner:
         rows = max(len(node.outputs), len(node.inputs) - len(node.inner.widget_inlets()))
-        texts = sum(100 for _, name, _ in node.inner.shown() if name == "prompt")
+        texts = sum({"prompt": 100, "value": 40}.get(name, 0) for _, name, _ in node.inner.shown())
         texts += sum(40 for kind in node.inner.widget_inlets().values() if kind == "STRING")
         values = len(node.inner.shown()) + len(node.inner.widget_inlets())
         return SLOT * rows + WIDGET * values + MARGIN + texts
