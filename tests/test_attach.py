@@ -217,6 +217,7 @@ def test_compiled_model_sees_the_adapter_come_and_go():
     assert leftovers(model) == []
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_compiled_native_model_carries_the_hidden_from_tap_to_tap():
     native = native_twin("hunyuan_video", build("hunyuan_video"))

@@ -57,6 +57,7 @@ def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
     assert (path - reading.centres).norm(dim=-1).max() < 2  # pixels
 
 
+@pytest.mark.slow
 def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprites, tmp_path):
     from det_core.bench.methods import NAMES, TRAINED, Methods, MethodSettings
 

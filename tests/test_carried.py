@@ -31,6 +31,7 @@ def test_the_subject_is_followed_by_what_moves_in_every_frame():
     assert np.abs(subject_path(frames, mask, index).numpy() - disc[index.numpy()]).max() < 0.08
 
 
+@pytest.mark.slow
 def test_the_clip_is_one_of_the_corpus_and_moves_as_the_subject_does():
     frames, mask, disc = panned()
     for camera, end in ((True, disc[-1, 0]), (False, disc[-1, 0] + 0.07)):

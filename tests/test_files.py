@@ -108,6 +108,7 @@ def test_json_is_written_whole(tmp_path):
 # ---------------------------------------------------------------------------------------------- what kills leave
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are asked for by their number")
 def test_what_a_killed_write_left_goes_at_the_next_one_to_the_same_path(tmp_path):
     path = tmp_path / "a.safetensors"

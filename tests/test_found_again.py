@@ -64,6 +64,7 @@ def test_a_subject_that_comes_back_is_found_again():
     assert (seen[:10] >= 10).all() and (seen[23:30] >= 5).all()
 
 
+@pytest.mark.slow
 def test_nothing_is_added_where_nothing_is_lost():
     source = subject_of(square_over(20 + 1.5 * torch.arange(FRAMES)), tracker="dis")
     assert len(source) <= 48 and source.visible.float().mean() > 0.8

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.slow)])
-def test_killed_trainings_end_in_the_same_bits(tmp_path, kills):
+@pytest.mark.slow
+def test_killed_trainings_end_in_the_same_bits(tmp_path):
     script = Path(__file__).with_name("killed_trainings.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, script, tmp_path / "runs", str(kills)]
+    command = [sys.executable, script, tmp_path / "runs", "40"]
     outcome = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     seen = json.loads(outcome.stdout.splitlines()[-1])
-    assert seen["kills"] >= kills and not seen["faults"] and not seen["left"], seen
+    assert seen["kills"] >= 40 and not seen["faults"] and not seen["left"], seen
