@@ -11,6 +11,18 @@ def randomly(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
 
 
+def gradient_through(layer: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """(gradient of a layer's input, that of its output); its output is the one without a gradient, to the bit."""
+    x = randomly(2, 5, layer.in_features).requires_grad_()
+    grad = randomly(2, 5, layer.out_features, seed=1)
+    with torch.no_grad():
+        plain = layer(x.detach())
+    out = layer(x)
+    assert torch.equal(out, plain)
+    out.backward(grad)
+    return x.grad, grad
+
+
 def fill(model: torch.nn.Module, seed: int = 0) -> None:
     """Every parameter and buffer random, of a size at which signals keep theirs."""
     generator = torch.Generator().manual_seed(seed)
