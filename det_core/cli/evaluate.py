@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..evaluate import evaluate_files
 from ..files import write_json
+from ..measure import evaluate_files
 from . import checks
 from .arguments import add_feature_arguments, add_tracking_arguments
 
