@@ -2,7 +2,7 @@
 
 One .safetensors: tensors `blocks.{i}.down.weight` (mid_dim, dim, kernel_size) and `blocks.{i}.up.weight` (dim, mid_dim,
 kernel_size); metadata text to text, of which `format_version`, `method`, `base_model`, `num_blocks`, `dim`, `mid_dim`
-and `kernel_size` are always there and checked against the tensors. Every key, and
+and `kernel_size` are always there, the last four checked against the tensors. Every key, and
 who writes it: docs/develop/adapter-file.md.
 """
 

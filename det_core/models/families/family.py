@@ -20,7 +20,7 @@ from .spec import DiTSpec, Layout, has_modules
 @dataclass(frozen=True)
 class Costs:
     """What training keeps, in token streams (tokens x channels), beside a block's own MLP. Measured with every storage
-    counted, on diffusers' modules."""
+    counted, on diffusers' modules where a file does not say otherwise."""
 
     block: float  # inside a block, nothing computed twice
     first: float  # saved in the first block, whose input needs no gradient

@@ -1,6 +1,7 @@
 """HunyuanVideo 1.5: double-stream blocks only; a picture goes in as 33 more channels and as tokens beside the text's.
 
-The paper has no experiment with it: the training and sampling values are those of HunyuanVideo.
+The paper has no experiment with it: the training and sampling values are those of HunyuanVideo, but for the share
+of dropped blocks (the usual one: there are no single-stream blocks).
 """
 
 from __future__ import annotations
