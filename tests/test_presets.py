@@ -34,6 +34,7 @@ def test_fast_costs_a_quarter_and_what_is_asked_for_wins():
         assert fast.lr == 2 * own.lr and fast.warmup >= own.warmup / 4 and fast.scale == 1
     embedded = preset_config("fast", EmbeddedModel().denoiser.spec)
     assert (embedded.steps, embedded.batch, embedded.lr) == (100, 2, 0.02)
+    assert (embedded.decay, embedded.average) == (False, 0.95)
     assert preset_config("fast", spec, steps=7).steps == 7
 
 

@@ -183,21 +183,22 @@ def test_reading_losses_late_changes_nothing(denoiser, job, request):
 
 
 @pytest.mark.usefixtures("lagging")
-def test_a_nan_that_is_seen_late_leaves_the_last_good_step(denoiser, job):
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_a_nan_that_is_seen_late_leaves_the_last_good_step(denoiser, job, average):
     latents, cond, tracks = job
     kept = []
 
     def poison(run, _losses):
-        kept.append(weights(run.adapter))
+        kept.append(weights(run.learned))
         if run.step == 2:
             cond["encoder_hidden_states"][:] = float("nan")
 
     with pytest.raises(NonFiniteLoss, match=r"the denoising loss became nan at step 3; .* \(2\) is kept") as error:
-        train_motion_adapter(denoiser, latents, cond, tracks, small(), on_step=poison)
+        train_motion_adapter(denoiser, latents, cond, tracks, small(average=average), on_step=poison)
     run = error.value.run
     assert len(kept) == 3, "step 3 was reported before its numbers arrived"
     assert run.step == len(run.losses["total"]) == 2
-    assert all(torch.equal(a, b) for a, b in zip(weights(run.adapter), kept[1], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights(run.learned), kept[1], strict=True))
     cond["encoder_hidden_states"].normal_(generator=torch.Generator().manual_seed(1))
     state = run.state()
     assert state.step == 2 and all(v.isfinite().all() for v in state.tensors.values())

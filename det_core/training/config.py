@@ -28,6 +28,8 @@ class FitConfig(Optimisation):
     def __post_init__(self):
         if self.checkpoint not in ("auto", *POLICIES):
             raise ValueError(f'checkpoint is one of auto, {", ".join(POLICIES)}; got "{self.checkpoint}"')
+        if not 0 <= self.average < 1:
+            raise ValueError(f"a running average keeps a share of 0 (none) to below 1, got {self.average:g}")
         if self.steps < 1 or self.batch < 1:
             raise ValueError(
                 f"training needs at least 1 step and a batch of 1; got {self.steps} steps, batch {self.batch}"

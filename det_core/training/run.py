@@ -6,6 +6,7 @@ not finite is kept out of the weights on the device itself: from the first such 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Callable
@@ -112,7 +113,12 @@ class BadStep:
 @dataclass
 class TrainingRun:
     """It is whole after every step: what is read from it is always a completed step, even if the next one has failed in
-    its middle. `losses` may lack the last step's on a GPU; `state` and `result` never do."""
+    its middle. `losses` may lack the last step's on a GPU; `state` and `result` never do.
+
+    Attributes:
+        adapter: as the last step left it; `learned` is what is to be used.
+        average: of its parameters over the steps, by name; empty where the configuration asks for none.
+    """
 
     adapter: nn.Module
     config: FitConfig
@@ -122,6 +128,7 @@ class TrainingRun:
     step: int = 0
     lag: int = 0  # steps whose numbers may still be on their way; needs a fused optimiser
     failure: NonFiniteLoss | None = None
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
     reader: LossReader = field(init=False)
 
     def __post_init__(self):
@@ -135,6 +142,7 @@ class TrainingRun:
     def restore(self, state: TrainState) -> None:
         """Continue from `state`; see `TrainState.restore`."""
         self.step, losses = state.restore(self.adapter, self.optimizer, self.generator)
+        self.average = {name: p.clone().to(self._parameters[name]) for name, p in state.average.items()}
         self.reader = LossReader(losses, self.lag)
         self._random = self.generator.get_state()
 
@@ -151,6 +159,7 @@ class TrainingRun:
         self._read(lag)
         self._raise_failure()
         self.optimizer.step()
+        self._follow()
         self._random = self.generator.get_state()
         return {name: values[-1] for name, values in self.losses.items()}
 
@@ -163,17 +172,48 @@ class TrainingRun:
         """A copy of everything that resuming needs."""
         self._read()
         settings = {**asdict(self.config), "source": self.learns_from}
-        return TrainState.capture(self.adapter, self.optimizer, self._random, self.step, self.losses, settings)
+        return TrainState.capture(
+            self.adapter, self.optimizer, self._random, self.step, self.losses, settings, self.average
+        )
+
+    @property
+    def learned(self) -> nn.Module:
+        """The adapter to use: itself, or a copy with the average of its weights."""
+        if not self.average:
+            return self.adapter
+        averaged = copy.deepcopy(self.adapter)
+        with torch.no_grad():
+            for name, parameter in averaged.named_parameters():
+                parameter.copy_(self.average.get(name, parameter))
+        return averaged
 
     def result(self) -> TrainResult:
         state = self.state()
-        return TrainResult(self.adapter, self.losses, state)
+        return TrainResult(self.learned, self.losses, state)
 
     def draw_again(self, draw: Callable[[torch.Generator], object]) -> None:
         """Draw what the step after the last good one drew; the run stays as it is."""
         generator = torch.Generator()
         generator.set_state(self._random)
         draw(generator)
+
+    @property
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.adapter.named_parameters())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the average take in the weights of the step, unless it was not finite."""
+        if not self.config.average:
+            return
+        share = torch.tensor(1 - self.config.average)
+        if self.reader.bad is not None:
+            share = share.to(self.reader.bad.device) * ~self.reader.bad
+        for name, parameter in self._parameters.items():
+            if parameter.requires_grad and name in self.average:
+                self.average[name].lerp_(parameter, share)
+            elif parameter.requires_grad:
+                self.average[name] = parameter.detach().clone()
 
     def _read(self, lag: int = 0) -> None:
         if self.failure is None and (bad := self.reader.read(lag)) is not None:

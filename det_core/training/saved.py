@@ -74,7 +74,7 @@ class Saving:
         try:
             state = self.run.state()
             if self.beside is not None and state.step < self.run.config.steps:
-                self.beside(self.run.adapter, self.run.losses, self.run.config)
+                self.beside(self.run.learned, self.run.losses, self.run.config)
             state.save(self.path)
         except OSError as error:
             log.warning("step %d is not kept: %s", self.run.step, " ".join(str(error).split()))

@@ -21,7 +21,8 @@ LONGEST = 32 << 20  # bytes of the losses: half a million steps
 
 @dataclass(frozen=True)
 class TrainState:
-    """Adapter weights, AdamW moments, random generator, step, losses and configuration, as plain tensors and JSON."""
+    """Adapter weights, their average if one is kept, AdamW moments, random generator, step, losses and configuration,
+    as plain tensors and JSON."""
 
     tensors: dict[str, torch.Tensor]
     step: int
@@ -37,14 +38,17 @@ class TrainState:
         step: int,
         losses: dict[str, list[float]],
         config: dict,
+        average: dict[str, torch.Tensor],
     ) -> TrainState:
         """Copy a run's state to the CPU.
 
         Args:
             random: state of the run's generator after its last step.
             config: what must be the same for resuming, of plain values.
+            average: of the weights, by name; empty where none is kept.
         """
         tensors = {f"adapter.{name}": p for name, p in adapter.named_parameters()}
+        tensors.update({f"average.{name}": p for name, p in average.items()})
         for index, moments in optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()})
         tensors["generator"] = random
@@ -70,8 +74,9 @@ class TrainState:
         Raises: ValueError if it is of an adapter of another shape.
         """
         parameters = dict(adapter.named_parameters())
-        saved = {k.removeprefix("adapter."): v for k, v in self.tensors.items() if k.startswith("adapter.")}
-        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in parameters.items()}:
+        saved, shapes = self._named("adapter."), {k: v.shape for k, v in parameters.items()}
+        averaged = {k: v.shape for k, v in self.average.items()}
+        if {k: v.shape for k, v in saved.items()} != shapes or not averaged.items() <= shapes.items():
             raise ValueError("cannot resume: the saved state belongs to another base model or another kernel size")
         moments = self._moments(optimizer.param_groups[0]["params"])
         try:
@@ -83,6 +88,19 @@ class TrainState:
                 parameters[name].copy_(value)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return self.step, {name: list(values) for name, values in self.losses.items()}
+
+    @property
+    def average(self) -> dict[str, torch.Tensor]:
+        """The average of the weights, by name; empty where none was kept."""
+        return self._named("average.")
+
+    @property
+    def learned(self) -> dict[str, torch.Tensor]:
+        """The weights to use, by name: the averages where there are any."""
+        return self._named("adapter.") | self.average
+
+    def _named(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
 
     def _moments(self, trained: list[nn.Parameter]) -> dict[int, dict[str, torch.Tensor]]:
         """AdamW's state by parameter. Raises: ValueError if it is not that of these parameters."""
@@ -170,7 +188,7 @@ def _wrong_with(tensors: dict[str, torch.Tensor]) -> str | None:
     for name, tensor in tensors.items():
         if name == "generator":
             continue
-        if not re.fullmatch(r"adapter\..+|optimizer\.[0-9]{1,6}\.(step|exp_avg|exp_avg_sq)", name):
+        if not re.fullmatch(r"(adapter|average)\..+|optimizer\.[0-9]{1,6}\.(step|exp_avg|exp_avg_sq)", name):
             return f'a state has no tensor "{name[:60]}"'
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             return f'"{name}" holds numbers that are not finite'

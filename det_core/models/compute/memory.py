@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
+AVERAGE_BYTES = 4
 MARGIN = 1.15  # of an estimate, for what it may be wrong by
 
 
@@ -30,6 +31,7 @@ class StepSize(Protocol):
 
     batch: int
     bf16: bool
+    average: float
 
     @property
     def kernel_shape(self) -> dict[str, int | None]:
@@ -41,7 +43,7 @@ class TrainingMemory:
     """Bytes that training takes beside the base model's weights."""
 
     activations: int
-    adapter: int  # weights, gradients, moments
+    adapter: int  # weights, gradients, moments, and an average of the weights where one is kept
 
     @property
     def total(self) -> int:
@@ -60,6 +62,7 @@ def training_memory(
     text_tokens: int | None = None,
     mlp_ratio: float = 4.0,
     parameters: int | None = None,
+    average: float = 0.0,
 ) -> TrainingMemory:
     """Estimate the peak of a training step of a motion adapter, within 15% of measured.
 
@@ -71,6 +74,7 @@ def training_memory(
         text_tokens:  that run through the blocks with the video's (CogVideoX, HunyuanVideo); None: as many as usual.
         mlp_ratio:    width of a block's MLP over the tokens' width; see `mlp_ratio_of`.
         parameters:   trained, if it is no motion adapter.
+        average:      of the weights, as in the configuration: any but 0 is one more number a parameter.
     """
     costs = spec.family.costs_of(spec, 8 * dtype.itemsize)
     defaults, blocks = spec.defaults, spec.num_blocks // (2 if spec.boundary else 1)  # one expert works at a time
@@ -94,7 +98,7 @@ def training_memory(
     maps = blocks * costs.map_block if policy == "none" else costs.map_inside
     activations += maps * stream * (video + text)
     count = 2 * spec.num_blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
-    return TrainingMemory(int(activations), count * ADAPTER_BYTES)
+    return TrainingMemory(int(activations), count * (ADAPTER_BYTES + (AVERAGE_BYTES if average else 0)))
 
 
 def mlp_ratio_of(transformer: nn.Module, spec: DiTSpec) -> float:
@@ -152,6 +156,7 @@ def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: S
         policy=policy,
         dtype=dtype,
         batch=config.batch,
+        average=config.average,
         mlp_ratio=mlp_ratio_of(denoiser.transformer, denoiser.spec),
         parameters=sum(p.numel() for p in adapter.parameters() if p.requires_grad),
         **config.kernel_shape,

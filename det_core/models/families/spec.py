@@ -51,6 +51,7 @@ class Optimisation:
     steps: int = 500
     warmup: int = 0  # steps over which the learning rate rises linearly
     decay: bool = False  # let the learning rate fall linearly to zero; the paper keeps it constant
+    average: float = 0.0  # keep of a running average of the weights, which is what is used; 0: the last step's weights
     batch: int = 1  # independent (noise, t) draws a step
 
 

@@ -35,5 +35,5 @@ class Keeper(Saving):
 
     def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
         if self.sampler is not None and run.step % self.sample_every == 0:
-            self.view.rows = [*self.view.rows[:2], (f"step {run.step}", self.sampler.frames(run.adapter))]
+            self.view.rows = [*self.view.rows[:2], (f"step {run.step}", self.sampler.frames(run.learned))]
         self.view.update(self.offset + run.step, run.losses)

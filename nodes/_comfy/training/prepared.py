@@ -74,6 +74,7 @@ class Prepared:
             policy=config.checkpoint,
             dtype=self.model.model.get_dtype_inference(),
             batch=config.batch,
+            average=config.average,
             mlp_ratio=mlp_ratio_of(dit, self.spec),
             **sizes,
         ).total

@@ -88,10 +88,9 @@ def saved_run(name: str, resume: str | bool, config: FitConfig, source: str, sta
 
 def load_weights(adapter: nn.Module, state: TrainState) -> None:
     """Give a fresh adapter the weights of a finished run."""
-    saved = {name.removeprefix("adapter."): t for name, t in state.tensors.items() if name.startswith("adapter.")}
     with torch.inference_mode(False), torch.no_grad():
         for name, parameter in adapter.named_parameters():
-            parameter.copy_(saved[name])
+            parameter.copy_(state.learned[name])
 
 
 def _of_earlier_version(name: str, named: str, config: FitConfig) -> TrainState:
