@@ -210,7 +210,7 @@ def drops(g: Graph) -> None:
 def in_seconds(g: Graph) -> None:
     """Guidance: a motion without training."""
     g.column()
-    g.note("guidance", 400)
+    g.note("guidance", 240)
     model, clip, vae = tiny(g)
     g.column("Source")
     source = tiny_source(g, model, vae, clip)
