@@ -40,30 +40,30 @@ class StudyCase:
 def study_case(index: int, prompts: int = 2) -> StudyCase:
     """Indices from `len(FAMILIES)` on are other clips of the same families, for choosing settings before the study."""
     generator = torch.Generator().manual_seed(4000 + index)
-    scene, family = _held_out_scene(generator), FAMILIES[index % len(FAMILIES)]
+    scene, family = held_out_scene(generator), FAMILIES[index % len(FAMILIES)]
     clip = make_clip(scene, family, generator)
     source = source_of(family, clip, generator)
-    return StudyCase(family, index, clip, _prompts(scene, generator, prompts), (source,))
+    return StudyCase(family, index, clip, other_prompts(scene, generator, prompts), (source,))
 
 
 def untuned_case(index: int) -> StudyCase:
     """The scene is one that training never showed; each of three training seeds tracks points of its own."""
     name, path = list(PATHS.items())[index]
     generator = torch.Generator().manual_seed(7000 + index)
-    scene, still = _held_out_scene(generator), torch.zeros(FRAMES)
+    scene, still = held_out_scene(generator), torch.zeros(FRAMES)
     radius = torch.linspace(9.4, 13.6, FRAMES) if name == "grows" else still + 11.5
     clip = Clip(render_video(scene, path, radius, still), path, scene)
     seeded = (torch.Generator().manual_seed(1000 * draw + index) for draw in range(3))
     sources = tuple(source_of(name, clip, points) for points in seeded)
-    return StudyCase(name, index, clip, _prompts(scene, generator, 2), sources)
+    return StudyCase(name, index, clip, other_prompts(scene, generator, 2), sources)
 
 
-def _held_out_scene(generator: torch.Generator) -> Scene:
+def held_out_scene(generator: torch.Generator) -> Scene:
     scenes = Scene.held_out()
     return scenes[int(torch.randint(len(scenes), (), generator=generator))]
 
 
-def _prompts(scene: Scene, generator: torch.Generator, count: int) -> tuple[str, ...]:
+def other_prompts(scene: Scene, generator: torch.Generator, count: int) -> tuple[str, ...]:
     words = set(scene.caption.split())
     other = [s for s in Scene.held_out() if not {s.colour, s.shape, s.background, s.pattern} & words]
     return tuple(other[i].caption for i in torch.randperm(len(other), generator=generator)[:count])
