@@ -191,12 +191,13 @@ def test_an_unfinished_training_is_not_replaced_without_a_word(field, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_real_video_is_carried_over_to_the_embedded_model(tmp_path):
+@pytest.mark.parametrize("model", ["embedded", "embedded-world"])
+def test_a_real_video_is_carried_over_to_the_embedded_models(tmp_path, model):
     frames, mask = disc_clip(frames=8)
     write_video(tmp_path / "real.mp4", frames, 24)
     big = mask.repeat_interleave(3, 0).repeat_interleave(3, 1)
     Image.fromarray(255 * big.numpy().astype(np.uint8)).save(tmp_path / "mask.png")
-    spec = base_model_spec("embedded")
+    spec = base_model_spec(model)
     source = load_source(SourceFiles(tmp_path / "real.mp4", tmp_path / "mask.png", carry="picture"), spec)
     assert source.caption == "a red circle on a navy plain background"
     assert source.pixels.shape == source.frames.shape == (9, 64, 64, 3) and source.fps == pytest.approx(24 * 8 / 7)
