@@ -19,6 +19,7 @@ from small_training import random_embedded
 
 from det_core.bench.layout import read_cases
 from det_core.cli.main import build_parser
+from det_core.files.reading import read_metadata
 from det_core.tracking.tracks import Tracks
 
 
@@ -57,6 +58,10 @@ def test_sprite_cases_are_whole_and_reproducible(sprites, tmp_path):
     assert (path - reading.centres).norm(dim=-1).max() < 2  # pixels
 
 
+def _config(folder, method) -> dict:
+    return json.loads(read_metadata(folder / f"{method}-seed0.safetensors")["config"])
+
+
 @pytest.mark.slow
 def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprites, tmp_path):
     from det_core.bench.methods import NAMES, TRAINED, Methods, MethodSettings
@@ -78,6 +83,8 @@ def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprite
     adapters = sorted(p.name for p in (tmp_path / "one" / "adapters").rglob("*.safetensors"))
     files = [*(f"{method}-seed0" for method in TRAINED), "fym-seed0.spatial"]
     assert adapters == sorted(f"{name}{end}.safetensors" for name in files for end in ("", ".state"))
+    own, fast = (_config(tmp_path / "one" / "adapters" / "000-figure_eight", name) for name in ("det", "fast"))
+    assert (own["batch"], own["average"], fast["batch"], fast["average"]) == (4, 0.0, 2, 0.95)
     shutil.rmtree(tmp_path / "one" / "units" / "000-figure_eight" / "det")
     stamp = (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns
     again = bench(sprites, tmp_path / "one", build(tmp_path / "one"), every, seeds=[0])

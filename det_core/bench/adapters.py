@@ -22,6 +22,7 @@ from ..models.base_model import BaseModel
 from ..source import Source
 from ..training.loop import TrainConfig, fingerprint, fit
 from ..training.predicted import Predicted
+from ..training.presets import preset_config
 from ..training.saved import Saving, earlier_state
 from ..training.state import state_path
 
@@ -43,7 +44,8 @@ LORAS = {
     "motiondirector": LoRAMethod(motion_director),
     "sma": LoRAMethod(spectral, kinds="qkv"),
 }
-TRAINED = (*LORAS, "det", "fym")
+DET = {"det": "paper", "fast": "fast"}  # a motion adapter, and the preset that trains it
+TRAINED = (*LORAS, *DET, "fym")
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,19 @@ class Adapters:
 
     def _read(self, method: str, path: Path) -> Trained:
         denoiser = self.model.denoiser
-        if method == "det":
+        if method in DET:
             return Trained(MotionAdapter.load(path).to(denoiser.device))
         return Trained(loras=(load_lora(path, denoiser.spec).to(denoiser.device),))
 
     def _train(self, method: str, *what) -> None:
         if method in LORAS:
             return self._train_lora(LORAS[method], *what)
-        return {"det": self._train_det, "fym": self._train_fym}[method](*what)
+        if method in DET:
+            return self._train_det(DET[method], *what)
+        return self._train_fym(*what)
 
-    def _train_det(self, source: Source, caption: str, seed: int, path: Path) -> None:
-        config = TrainConfig.for_spec(self.model.denoiser.spec, seed=seed, **self.changes)
+    def _train_det(self, preset: str, source: Source, caption: str, seed: int, path: Path) -> None:
+        config = preset_config(preset, self.model.denoiser.spec, seed=seed, **self.changes)
         train_on(self.model, source, caption, config, path, resume=True)
 
     def _train_lora(self, method: LoRAMethod, source: Source, caption: str, seed: int, path: Path) -> None:

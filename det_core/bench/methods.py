@@ -10,6 +10,7 @@ dreambooth  the same at the rank of the paper's comparison
 motiondirector, sma
             the same with the loss of another method
 det         the motion adapter: temporal kernels and tracking loss, the recommended blocks kept
+fast        the same, trained by the preset `fast`
 fym         Follow-Your-Motion: both stages trained, the temporal LoRA alone at sampling
 """
 
