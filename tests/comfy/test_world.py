@@ -85,6 +85,25 @@ def test_it_predicts_what_det_core_predicts(world, clip, with_first):
     assert (velocity - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_it_computes_in_bfloat16_where_that_is_fast(world, monkeypatch, fast):
+    import comfy.model_management as mm
+    from det_pack.nodes._comfy.loading import embedded
+
+    monkeypatch.setattr(embedded, "fast_bf16", lambda device: fast)
+    model, text, _ = world
+    mm.load_models_gpu([model])
+    seen = []
+    layer = model.model.diffusion_model.blocks[0].q
+    hook = layer.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    context = encoded(text, PROMPT)[0][0]
+    given = {"c_concat": torch.zeros(SHAPE), "c_crossattn": context}
+    with torch.no_grad():
+        x0 = model.model.apply_model(torch.zeros(SHAPE), torch.ones(1), **given)
+    hook.remove()
+    assert seen == [torch.bfloat16 if fast else torch.float32] and x0.dtype == torch.float32
+
+
 def test_its_codec_keeps_a_clip(world, clip):
     frames = clip[0]
     latents = world[2].encode(frames)

@@ -1,5 +1,5 @@
-"""Where a base model computes, and in which number format: decided once, here. In ComfyUI nothing here is asked: it
-decides for its MODELs itself, and their trainings run in its formats, without autocast."""
+"""Where a base model computes, and in which number format: decided once, here. ComfyUI decides for
+its MODELs itself, and their trainings run in its formats, without autocast; the embedded models alone ask here."""
 
 from __future__ import annotations
 

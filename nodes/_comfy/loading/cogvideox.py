@@ -88,7 +88,8 @@ def _add_learned_text_rows(module, args, output: torch.Tensor) -> torch.Tensor:
 def needs_correction(model) -> bool:
     """True for a CogVideoX whose sampling is still ComfyUI 0.33's."""
     wrong = getattr(comfy.model_sampling, "V_PREDICTION_DDPM", ())
-    return type(model).__name__ == "CogVideoX" and bool(wrong) and isinstance(model.model_sampling, wrong)
+    named = any(kind.__name__ == "CogVideoX" for kind in type(model).__mro__)
+    return named and bool(wrong) and isinstance(model.model_sampling, wrong)
 
 
 def _same_rotary(dit, table: CropRotary) -> bool:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import functools
 
 import comfy.latent_formats
+import comfy.model_base
 import comfy.model_management
 import comfy.supported_models
 import torch
 
 from ....det_core.models.base_model import EMBEDDED, EMBEDDED_WORLD
+from ....det_core.models.compute.precision import autocast, fast_bf16
 from .dit_loader import build_dit
 
 CONFIG = {"use_rotary_positional_embeddings": False, "snr_shift_scale": 1.0}
+
+
+class EmbeddedDiT(comfy.model_base.CogVideoX):
+    """Computes as on the command line: on a CPU with instructions for bfloat16 under autocast, in half the time."""
+
+    def _apply_model(self, x, *args, **kwargs):
+        with autocast(x.device, x.device.type == "cpu" and fast_bf16(x.device)):
+            return super()._apply_model(x, *args, **kwargs)
+
+
+class EmbeddedConfig(comfy.supported_models.CogVideoX_T2V):
+    def get_model(self, state_dict, prefix="", device=None):
+        return EmbeddedDiT(self, device=device)
 
 
 class WorldLatents(comfy.latent_formats.CogVideoX):
@@ -21,7 +36,7 @@ class WorldLatents(comfy.latent_formats.CogVideoX):
     latent_channels = 24
 
 
-class WorldConfig(comfy.supported_models.CogVideoX_T2V):
+class WorldConfig(EmbeddedConfig):
     """ComfyUI takes a CogVideoX that reads 48 channels for an inpainting model whose latents have 16. Model 2's have
     24, and the other 24 are a first frame's, which ComfyUI fills from `concat_latent_image` or with zeros."""
 
@@ -31,7 +46,7 @@ class WorldConfig(comfy.supported_models.CogVideoX_T2V):
         super().__init__({**unet_config, "out_channels": WorldLatents.latent_channels})
 
 
-CONFIGS = {EMBEDDED: None, EMBEDDED_WORLD: WorldConfig}
+CONFIGS = {EMBEDDED: EmbeddedConfig, EMBEDDED_WORLD: WorldConfig}
 
 
 @functools.cache
