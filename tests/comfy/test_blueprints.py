@@ -17,7 +17,7 @@ SOCKETS = {
         ["model", "clip", "vae", "video"],
         ["adapter", "frames", "empty latent", "fps", "tracks"],
     ),
-    "Replay a motion": (["model", "clip", "vae", "adapter", "latent", "fps"], ["video", "frames"]),
+    "Replay a motion": (["model", "clip", "vae", "adapter", "latent"], ["video", "frames"]),
 }
 
 
@@ -54,3 +54,9 @@ def test_what_the_editor_makes_of_them_runs(server, dropped, canvas):
     outputs = server.run(graph)
     (save,) = [number for number, node in graph.items() if node["class_type"] == "SaveVideo"]
     assert server.file(outputs[save]["images"][0]).stat().st_size > 500
+
+
+def test_a_rate_that_is_not_connected_is_one_that_comfyui_takes(server, dropped):
+    (video,) = nodes(dropped["sent"][2], "CreateVideo")
+    taken = server.get("/object_info/CreateVideo")["CreateVideo"]["input"]["required"]["fps"][1]
+    assert taken["min"] <= video["inputs"]["fps"] <= taken["max"]

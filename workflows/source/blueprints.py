@@ -8,6 +8,7 @@ from .graph import Graph, Inlet, Open, Out, Shown
 from .parts import EULER, apply, train, video_of
 
 SETTINGS = {"steps": 20, "cfg": 6.0, "seed": 0}
+FPS = Shown("fps", 16.0)  # of a replayed motion, until its own rate is connected
 
 
 def learning(s: Graph, model: Inlet, clip: Inlet, vae: Inlet, video: Inlet) -> dict[str, Out]:
@@ -25,7 +26,7 @@ def learning(s: Graph, model: Inlet, clip: Inlet, vae: Inlet, video: Inlet) -> d
     return {"adapter": adapter, "frames": frames, "empty latent": empty, "fps": fps, "tracks": tracks}
 
 
-def replaying(s: Graph, model: Inlet, adapter, clip: Inlet, vae: Inlet, latent, fps) -> dict[str, Out]:
+def replaying(s: Graph, model: Inlet, adapter, clip: Inlet, vae: Inlet, latent, fps=FPS) -> dict[str, Out]:
     prompt = s.add("CLIPTextEncode", "Prompt", clip=clip, text=Shown("prompt", ""))[0]
     negative = s.add("CLIPTextEncode", "Negative prompt", clip=clip, text=Shown("negative_prompt", ""))[0]
     s.column()
@@ -46,7 +47,7 @@ def transferring(s: Graph, model: Inlet, clip: Inlet, vae: Inlet, video: Inlet) 
 
 
 BASE = {"model": Open("MODEL"), "clip": Open("CLIP"), "vae": Open("VAE")}
-LEARNT = {"adapter": Open("DET_ADAPTER"), "latent": Open("LATENT"), "fps": Open("FLOAT")}
+LEARNT = {"adapter": Open("DET_ADAPTER"), "latent": Open("LATENT")}
 # Name -> (what comes in, what is inside, what the node says of itself)
 BLUEPRINTS: dict[str, tuple[dict[str, Open], Callable[..., dict[str, Out]], str]] = {
     "Transfer motion": (

@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { editor, launch } from './editor.mjs'
 
 const [url, executable, out] = process.argv.slice(2)
-const CANVASES = [['Transfer motion'], ['Learn a motion', 'Replay a motion']]
+const CANVASES = [['Transfer motion'], ['Learn a motion', 'Replay a motion'], ['Replay a motion']]
 const browser = await launch(executable)
 const { page, errors } = await editor(browser, url, { width: 1440, height: 900 })
 const report = { seen: {}, sent: [], errors }
