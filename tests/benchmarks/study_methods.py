@@ -123,8 +123,7 @@ def fitted(motion: Motion, module: nn.Module, changes: dict) -> nn.Module:
             kernel.down.requires_grad_(config.train_down)
     latents = motion.model.encode_video(scaled_frames(motion.source.pixels, motion.spec, config.scale))
     draw = DrawnFromViews(motion.denoiser, latents, motion.cond, motion.source.tracks, config)
-    fit(motion.denoiser, module, draw, config, learns_from="", shape=draw.shape)
-    return module
+    return fit(motion.denoiser, module, draw, config, learns_from="", shape=draw.shape).adapter
 
 
 def config_of(motion: Motion, steps: int = 100, **changes) -> TrainConfig:
