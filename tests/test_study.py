@@ -37,14 +37,14 @@ def row_named(plan, name):
 
 
 def test_every_row_has_a_training_a_table_and_a_name_of_its_own():
-    from study_rows import BASE, PAPER, ROWS, TITLES, TRAININGS, UNTUNED
+    from study_rows import BASE, CANDIDATES, PAPER, ROWS, TITLES, TRAININGS, UNTUNED
 
-    for rows in (ROWS, UNTUNED):
+    for rows in (ROWS, UNTUNED, CANDIDATES):
         names = [row.name for row in rows]
         assert len(set(names)) == len(names) and BASE not in names
     assert PAPER in [row.name for row in ROWS]
-    assert {row.training for row in (*ROWS, *UNTUNED)} <= set(TRAININGS)
-    assert {row.group for row in (*ROWS, *UNTUNED)} == set(TITLES)
+    assert {row.training for row in (*ROWS, *UNTUNED, *CANDIDATES)} <= set(TRAININGS)
+    assert {row.group for row in (*ROWS, *UNTUNED, *CANDIDATES)} == set(TITLES)
 
 
 def test_some_groups_alone_still_train_what_they_are_compared_with():

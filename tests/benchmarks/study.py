@@ -2,6 +2,7 @@
 
     python tests/benchmarks/study.py --out runs/study             # everything; continues where it was stopped
     python tests/benchmarks/study.py --out runs/study --untuned   # the motions that nothing was tuned on
+    python tests/benchmarks/study.py --out runs/study --candidates  # what `fast` was chosen among
     python tests/benchmarks/study.py --out runs/study --quick     # two motions, few steps: does it run
     python tests/benchmarks/study.py --out runs/study --report    # only the tables and plots of what is there
     python tests/benchmarks/study.py --out runs/study --only form dropped
@@ -79,13 +80,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, one file a unit")
     parser.add_argument("--untuned", action="store_true", help="ten motions that no setting was chosen on")
+    parser.add_argument("--candidates", action="store_true", help="what `fast` was chosen among, on clips for choosing")
     parser.add_argument("--quick", action="store_true", help="2 motions, 2 videos each, 20 steps; in a folder beside")
     parser.add_argument("--report", action="store_true", help="no runs, only tables and plots of what is there")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan.untuned() if args.untuned else Plan.study(tuple(args.only))
+    plan = Plan.untuned() if args.untuned else Plan.candidates() if args.candidates else Plan.study(tuple(args.only))
     plan = plan.quick() if args.quick else plan
     out, groups = args.out / plan.name, plan.groups()
     claim(out, {"plan": plan.name, "steps": plan.steps, "seeds": plan.seeds})

@@ -1,7 +1,8 @@
 """The motions of the study, as cases of the benchmark that live in memory: clips, prompts, tracks.
 
-Two sets. `study`: six motions of the kinds that settings were chosen on (other clips of them). `untuned`: ten motions
-that no setting of this project was chosen on, and of kinds that the corpus's generators do not make.
+Three sets. `study`: six motions of the kinds that settings were chosen on (other clips of them). `tuning`: clips that
+settings were chosen on. `untuned`: ten motions that no setting of this project was chosen on, and of kinds that the
+corpus's generators do not make.
 """
 
 from __future__ import annotations
@@ -122,5 +123,6 @@ PATHS: dict[str, torch.Tensor] = {
 
 SETS: dict[str, tuple[int, Callable[[int], StudyCase]]] = {
     "study": (len(FAMILIES), study_case),
+    "tuning": (len(FAMILIES), lambda index: study_case(index + len(FAMILIES))),
     "untuned": (len(PATHS), untuned_case),
 }

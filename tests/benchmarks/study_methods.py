@@ -97,10 +97,10 @@ def _guidance(motion: Motion, loss: Loss, masked: bool) -> MotionGuidance:
 def beside(motion: Motion, make: Callable[[Motion], nn.Module], **changes) -> Trained:
     """A module beside every block's attention. A row's `how` is ("last" or "first", share of the blocks dropped)."""
     adapter = fitted(motion, make(motion), changes)
-    return Trained(count(adapter), partial(_attached, motion, adapter))
+    return Trained(count(adapter), partial(attached, motion, adapter))
 
 
-def _attached(motion: Motion, adapter: nn.Module, how: tuple[str, float]) -> AbstractContextManager:
+def attached(motion: Motion, adapter: nn.Module, how: tuple[str, float]) -> AbstractContextManager:
     return attach(motion.denoiser.transformer, adapter, keep=blocks_kept(motion.spec.num_blocks, *how))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from study_candidates import CANDIDATES as CHEAP
 from study_cases import SETS, StudyCase
 from study_methods import (
     Train,
@@ -27,7 +28,7 @@ from det_core.bench.guided import GUIDED
 from det_core.bench.units import Group, Unit
 
 BASE, PAPER, LONG, TUNED, FYM = "no adapter", "DeT", "DeT, 200 steps", "DeT, lr 0.03", "FYM"
-ADVISED = ("last", 0.65)
+FAST, ALL, ADVISED = "DeT `fast`", ("last", 0.0), ("last", 0.65)
 FEWER_STEPS = {"steps": 50, "lr": 1.5e-2, "warmup": 5}  # all rows let the learning rate fall linearly to zero
 
 
@@ -70,7 +71,6 @@ TRAININGS: dict[str, Train] = {
     "windows": partial(beside, make=det, frame_window=5),
     "fast 0.5": partial(beside, make=det, steps=200, timestep_power=0.6, scale=0.5),
     "fast 0.75": partial(beside, make=det, steps=200, timestep_power=0.6, scale=0.75),
-    "fast": partial(beside, make=det, steps=100, batch=2, lr=2e-2, warmup=5, timestep_power=0.6),
     "kernel 5": partial(beside, make=partial(det, kernel_size=5)),
     "kernel 7": partial(beside, make=partial(det, kernel_size=7)),
     "width 16": partial(beside, make=partial(det, mid_dim=16)),
@@ -84,6 +84,7 @@ TRAININGS: dict[str, Train] = {
     "fym motion loss code": partial(follow_your_motion, motion_loss="code", motion_weight=1.0),
     **{name: partial(guided, loss=loss) for name, loss in GUIDED.items()},
     "guided, masked": partial(guided, masked=True),
+    **CHEAP,
     **{name: partial(rival, method=name) for name in ("dreambooth", "motiondirector", "sma")},
 }
 
@@ -131,7 +132,7 @@ ROWS = (
 # On motions that nothing was tuned on. The methods of others are as ported to DiTs (docs/measured/benchmark.md).
 UNTUNED = (
     Row("guidance (no training)", "untuned", "guided"),
-    Row("DeT `fast`", "untuned", "fast", ("last", 0.0), draws=3),
+    Row(FAST, "untuned", "fast", ALL, draws=3),
     Row("DeT, 200 steps", "untuned", "steps 200", ADVISED, draws=3),
     Row("DiTFlow", "untuned", "ditflow", seeds=1),
     Row("MOFT", "untuned", "moft", seeds=1),
@@ -146,6 +147,27 @@ UNTUNED = (
     Row("LoRA, 100 steps", "untuned", "lora"),
     Row("Follow-Your-Motion", "untuned", "fym", (0.0, 1.0)),
 )
+# What `fast` was chosen among, on other clips of the study's motions.
+CANDIDATES = (
+    Row(FAST, "candidates", "fast", ALL),
+    Row("the last 25% dropped", "candidates", "fast", ("last", 0.25)),
+    Row("the last 55% dropped", "candidates", "fast", ("last", 0.55)),
+    Row("the last 65% dropped", "candidates", "fast", ADVISED),
+    Row("lr 0.014", "candidates", "fast, lr 0.014", ALL),
+    Row("lr 0.01", "candidates", "fast, lr 0.01", ALL),
+    Row("last weights", "candidates", "fast, last weights", ALL),
+    Row("last weights, the last 25% dropped", "candidates", "fast, last weights", ("last", 0.25)),
+    Row("last weights, the last 65% dropped", "candidates", "fast, last weights", ADVISED),
+    Row("last weights, lr 0.014", "candidates", "last weights, lr 0.014", ALL),
+    Row("last weights, lr 0.01", "candidates", "last weights, lr 0.01", ALL),
+    Row("last weights, kernel 5, lr 0.01", "candidates", "last weights, kernel 5", ALL),
+    Row("last weights, 0.75 of the size", "candidates", "last weights, size 0.75", ALL, seeds=1),
+    Row("last weights, crops of 6x6 of 8x8 cells", "candidates", "crops", ALL, seeds=1),
+    Row("last weights, kernels in the 3 kept blocks only", "candidates", "kernels in 3", ADVISED, seeds=1),
+    Row("last weights, kernels start along guidance's gradient", "candidates", "from guidance", ALL, seeds=1),
+    Row("guidance's loss, kernels up to its block", "candidates", "by features", ("last", 0.55), seeds=1),
+    Row("the same, noisy times", "candidates", "by features, noisy", ("last", 0.55), seeds=1),
+)
 
 TITLES = {
     "form": "Form of the adapter, about as many parameters each",
@@ -158,10 +180,11 @@ TITLES = {
     "fast": "Cheaper training, options together, against twice the steps",
     "fym": "Follow-Your-Motion",
     "untuned": "On motions that nothing was tuned on",
+    "candidates": "What `fast` was chosen among",
 }
-GROUPS = tuple(group for group in TITLES if group != "untuned")
+GROUPS = tuple(group for group in TITLES if group not in ("untuned", "candidates"))
 # What a table's gains are on, beside the model without adapter; otherwise DeT.
-REFERENCES = {"form": TUNED, "fast": LONG, "fym": FYM, "untuned": BASE}
+REFERENCES = {"form": TUNED, "fast": LONG, "fym": FYM, "untuned": BASE, "candidates": FAST}
 
 
 @dataclass(frozen=True)
@@ -190,6 +213,10 @@ class Plan:
     @classmethod
     def untuned(cls) -> Plan:
         return cls("untuned", "untuned", UNTUNED, (200, 201, 202))
+
+    @classmethod
+    def candidates(cls) -> Plan:
+        return cls("candidates", "tuning", CANDIDATES, (300, 301, 302))
 
     def quick(self) -> Plan:
         """A glance: does it run."""
