@@ -82,7 +82,7 @@ def picture(g: Graph) -> None:
 
     g.column("Learn")
     caption, _ = beginning("The source begins so", source.caption, source.frames)
-    run = {"run_name": "picture", **QUIET}
+    run = {"run_name": "picture", "preset": "fast", **QUIET}
     adapter, _ = train(g, model, source.latents, caption, source.tracks, **run)
     g.column("Replay")
     prompt = text(g, clip, words, "Prompt")
