@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from checkpoints import save_native, transformer
@@ -35,6 +37,19 @@ def trained(
     with trainable(patcher, comfy_cond(family, conditioning()), z, spec, 0) as (denoiser, x0):
         points = tracks(pack_tracks, (LATENTS[family][0] - 1) * 4 + 1)
         return train_motion_adapter(denoiser, x0, {}, points, config, on_step=on_step, resume=resume)
+
+
+def test_what_a_finished_run_gives_back_is_the_average(pack, tmp_path):
+    from det_pack.nodes._comfy.training.runs import load_weights
+
+    result = trained("wan", load(pack, tmp_path, "wan", transformer("wan")), average=0.5)
+    again = copy.deepcopy(result.adapter)
+    for parameter in again.parameters():
+        parameter.data.zero_()
+    load_weights(again, result.state)
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, result.adapter.state_dict()[name])
+        assert not torch.equal(value, result.state.tensors[f"adapter.{name}"])
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
