@@ -3,12 +3,15 @@ can be read exactly, one for real videos (a tracker, CLIP and DINO)."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from .media.frame_map import FrameMap
+from .media.video import read_video
 from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
 from .metrics.motion import motion_fidelity
@@ -16,6 +19,7 @@ from .models.embedded.base_model import consistency, read_clip, scene_of, sprite
 from .models.embedded.world.parts import camera_places, limb_ends, moving, object_paths, swinging
 from .models.embedded.world.reader import WorldReading, read_world
 from .models.embedded.world.scene import world_of
+from .source import chosen_frames
 from .tracking.subject import track_subject
 from .tracking.trackers import resolve_tracker, track_again
 from .tracking.tracks import Tracks
@@ -23,6 +27,11 @@ from .tracking.tracks import Tracks
 if TYPE_CHECKING:
     from .models.base_model import BaseModel
     from .source import Source
+
+
+log = logging.getLogger(__name__)
+
+ANY_LENGTH = FrameMap((), (1,))
 
 
 @dataclass(frozen=True)
@@ -191,35 +200,74 @@ def evaluate_files(
     clip: Path | None = None,
     dino: Path | None = None,
     device: str = "cpu",
+    fps: float | None = None,
+    longer: str | None = None,
 ) -> dict:
-    """All scores that the given files allow; the others are None ("not measured").
+    """All scores that the given files allow; the others are None, and "not_measured" says why.
 
-    Videos are tracked with one tracker from the same query points; where the frame counts differ, the longer tracks are
-    resampled in time.
+    Videos are tracked with one tracker from the same query points. Of a source that is longer than the generated video
+    those frames count that a training of so many frames looks at: `SourceFiles` says what fps and longer choose. Where
+    the source is the shorter one, both are taken to span the same time.
     """
-    from .media.video import read_video
-
     frames = None if generated.suffix in TRACK_FILES else read_video(generated).frames
-    if source.suffix in TRACK_FILES:
-        wanted = Tracks.load(source)
-    else:
-        wanted = track_subject(read_video(source).frames, mask, tracker=tracker, device=device)
+    count = Tracks.load(generated).frames if frames is None else len(frames)
+    wanted = _source_tracks(source, count, mask, tracker, device, fps, longer)
     if frames is None:
         got = Tracks.load(generated)
     else:
         got = track_again(frames, wanted, tracker=tracker, device=device)
-    shorter = min(wanted.frames, got.frames)
-    wanted, got = wanted.resample(shorter), got.resample(shorter)
+    got = got.resample(wanted.frames)
     matching = "index" if len(wanted) == len(got) else "best"
     pixels = None if frames is None else frames.float() / 255
     found = followed(wanted, got, matching)
+    missing = _missing(pixels is not None, prompt, clip, dino)
     return {
         "motion_fidelity": found.motion_fidelity,
         "coverage": found.coverage,
-        "not_measured": found.reasons,
-        "motion_fidelity_reference_code": float(motion_fidelity(wanted, got, variant="reference_code")),
+        "not_measured": found.reasons | missing,
+        "motion_fidelity_reference_code": by_reference_code(wanted, got),
         "matching": matching,
         "tracker": {"source": wanted.tracker, "generated": got.tracker},
-        "edit_fidelity": edit_fidelity(pixels, prompt, clip=clip) if clip and prompt and pixels is not None else None,
-        "temporal_consistency": temporal_consistency(pixels, dino=dino) if dino and pixels is not None else None,
+        "edit_fidelity": None if "edit_fidelity" in missing else edit_fidelity(pixels, prompt, clip=clip),
+        "temporal_consistency": None if "temporal_consistency" in missing else temporal_consistency(pixels, dino=dino),
     }
+
+
+def by_reference_code(wanted: Tracks, got: Tracks) -> float | None:
+    """Motion fidelity as the paper's released code counts it; None where that cannot be said."""
+    try:
+        return float(motion_fidelity(wanted, got, variant="reference_code"))
+    except ValueError:
+        return None
+
+
+def _source_tracks(
+    source: Path, count: int, mask: Path | None, tracker: str, device: str, fps: float | None, longer: str | None
+) -> Tracks:
+    """The source's tracks over the frames that stand for it in a video of `count` frames."""
+    tracks = Tracks.load(source) if source.suffix in TRACK_FILES else None
+    video = read_video(source) if tracks is None else None
+    there = tracks.frames if video is None else len(video.frames)
+    if there <= count and fps is None:
+        return tracks if video is None else track_subject(video.frames, mask, tracker=tracker, device=device)
+    if video is None and fps is not None:
+        raise ValueError(f"{source} holds tracks, which have no rate: leave out --fps, or give the video")
+    rate = 0.0 if video is None else video.fps
+    chosen = chosen_frames(there, rate, count, ANY_LENGTH, name=str(source), wanted=fps, longer=longer).frames
+    log.info("%d of the source's %d frames are compared, from %d to %d", count, there, chosen[0], chosen[-1])
+    if video is None:
+        return tracks.at(list(chosen))
+    passed = video.frames[chosen[0] : chosen[-1] + 1]
+    followed_through = track_subject(passed, mask, tracker=tracker, device=device)
+    return followed_through.at([number - chosen[0] for number in chosen])
+
+
+def _missing(pictures: bool, prompt: str | None, clip: Path | None, dino: Path | None) -> dict[str, str]:
+    """What cannot be measured of the looks, and what it would take."""
+    need = {"edit_fidelity": {"--prompt": prompt, "--clip": clip}, "temporal_consistency": {"--dino": dino}}
+    found = {}
+    for name, tools in need.items():
+        absent = [tool for tool, given in tools.items() if not given] + ([] if pictures else ["a generated video"])
+        if absent:
+            found[name] = f"needs {' and '.join(absent)}"
+    return found

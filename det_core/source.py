@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .media.card import card
+from .media.frame_map import FrameMap
 from .media.masks import read_mask
 from .media.rate import Timed, shortened, timed
 from .media.video import VideoFile, choose_frames
@@ -134,15 +135,24 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
 def frames_used(files: SourceFiles, frames: int, fps: float, spec: DiTSpec) -> Timed:
     """Which of a video's `frames`, at `fps` a second, stand for it. Raises: ValueError as `choose_frames`."""
     count = spec.defaults.frames if files.frames is None else files.frames
-    if files.fps is None and files.longer is None:
-        chosen = choose_frames(frames, count, codec=spec.frames, name=str(files.video))
+    wanted = spec.defaults.fps if files.fps == 0 else files.fps
+    return chosen_frames(frames, fps, count, spec.frames, name=str(files.video), wanted=wanted, longer=files.longer)
+
+
+def chosen_frames(
+    available: int, fps: float, count: int, codec: FrameMap, *, name: str, wanted: float | None, longer: str | None
+) -> Timed:
+    """Which `count` of a video's frames, at `fps` a second, stand for it: at `wanted` frames a second; None: every
+    frame, whatever its rate. longer: see `SourceFiles`. Raises: ValueError as `choose_frames`."""
+    if wanted is None and longer is None:
+        chosen = choose_frames(available, count, codec=codec, name=name)
         said = f"one frame in {chosen.step}" if chosen.step > 1 else ""
         return Timed(tuple(chosen), fps / chosen.step, said)
-    wanted = 0.0 if files.fps is None else files.fps or spec.defaults.fps
-    clip = timed(frames, fps, wanted)
-    name = f"{files.video} at {clip.fps:.4g} frames a second"
-    choose_frames(len(clip.frames), count, codec=spec.frames, name=name)  # refuses what is too short
-    return shortened(clip, count, files.longer or "cut")
+    clip = timed(available, fps, wanted or 0.0)
+    choose_frames(  # refuses what is too short
+        len(clip.frames), count, codec=codec, name=f"{name} at {clip.fps:.4g} frames a second"
+    )
+    return shortened(clip, count, longer or "cut")
 
 
 def _carried(files: SourceFiles, spec: DiTSpec, seed: int) -> Source:
@@ -150,9 +160,10 @@ def _carried(files: SourceFiles, spec: DiTSpec, seed: int) -> Source:
     if not spec.family.of_sprites:
         raise ValueError("--carry redraws a video for the embedded model; this model takes the video as it is")
     own = (files.tracks, files.frames, files.size, files.fps, files.longer)
-    if any(asked is not None for asked in own):
+    if any(asked is not None for asked in own) or files.tracker != "auto":
         raise ValueError(
-            "--carry draws 9 frames of 64x64 pixels of its own: leave out --tracks, --frames, --size, --fps, --longer"
+            "--carry draws 9 frames of 64x64 pixels of its own, and reads where its disc is: leave out --tracks, "
+            "--tracker, --frames, --size, --fps, --longer"
         )
     clip = VideoFile.open(files.video)
     video = clip.read(range(clip.frames))
@@ -177,6 +188,8 @@ def model_size(spec: DiTSpec, size: tuple[int, int] | None) -> tuple[int, int]:
     cell = spec.spatial_compression * spec.patch[1]
     if height % cell or width % cell:
         raise ValueError(f"{spec.name} needs a height and width that are multiples of {cell}, got {height}x{width}")
+    if spec.family.of_sprites and (height, width) != (spec.defaults.height, spec.defaults.width):
+        raise ValueError(f"{spec.name} draws 64x64 pixels, got {height}x{width}: leave out --size")
     return height, width
 
 

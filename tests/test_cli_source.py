@@ -90,7 +90,7 @@ def test_what_cannot_be_meant_is_refused(capsys, tmp_path):
     job = ["transfer", "--video", video, "--prompt", PROMPT, "--out", tmp_path / "out"]
     assert "at 4 frames a second has 5: use a longer clip" in failure(capsys, *job, "--fps", "4")
     assert '"-1" is not a number of frames per second' in failure(capsys, *job, "--fps", "-1")
-    assert "leave out --tracks, --frames, --size, --fps, --longer" in failure(
+    assert "leave out --tracks, --tracker, --frames, --size, --fps, --longer" in failure(
         capsys, *job, "--carry", "--longer", "cut"
     )
     assert "choose from" in failure(capsys, *job, "--noise-range", "middle")

@@ -24,6 +24,8 @@ from det_core.media.video import write_video
         (["--seed", str(2**63)], "whole number"),
         (["--size", "64"], "HEIGHTxWIDTH"),
         (["--size", "63x64"], "multiples of"),
+        (["--size", "96x96"], "draws 64x64 pixels"),
+        (["--preset", "low_vram", "--checkpoint", "none"], "leave out --checkpoint none"),
         (["--frames", "1"], "one frame has no motion"),
         (["--frames", "100"], "has 12"),
         (["--drop", "1.5"], "share between 0"),
@@ -84,5 +86,7 @@ def test_tracks_in_pixels_and_tracks_of_text(field, tmp_path, capsys, idle):
 
 def test_what_is_carried_over_leaves_no_other_choice(capsys, field, tmp_path):
     words = ("transfer", "--video", field / "plain.mp4", "--prompt", "a", "--out", tmp_path / "out", "--carry")
-    assert "leave out --tracks, --frames, --size, --fps, --longer" in refused(capsys, *words, "still", "--frames", 9)
+    for more in (["--frames", 9], ["--tracker", "lk"]):
+        line = refused(capsys, *words, "still", *more)
+        assert "leave out --tracks, --tracker, --frames, --size, --fps, --longer" in line
     assert "invalid choice: 'dance'" in refused(capsys, *words, "dance")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..measure import SpriteRuler, VideoRuler, WorldRuler, followed
-from ..metrics import edit_fidelity, motion_fidelity
+from ..measure import SpriteRuler, VideoRuler, WorldRuler, by_reference_code, followed
+from ..metrics import edit_fidelity
 from ..metrics.appearance import consistency_of
 from ..metrics.features import ClipFeatures, VisionFeatures
 from ..models.embedded.base_model import read_clip, scene_of, sprite_path
@@ -79,7 +79,7 @@ class VideoMeasures:
         wanted, moved = self.ruler.tracked(frames, source)
         scores = {
             **followed(wanted, moved).scores(),
-            "motion_fidelity_reference_code": float(motion_fidelity(wanted, moved, "reference_code")),
+            "motion_fidelity_reference_code": by_reference_code(wanted, moved),
             "edit_fidelity": edit_fidelity(frames, prompt, self.ruler.clip),
             "temporal_consistency_reference_code": None,
             "source_similarity": None,
