@@ -11,11 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_training import equal, small
 
+from det_core.files import read_metadata, write_tensors
 from det_core.files.writing import _HERE
 from det_core.training.config import TrainConfig, how_trained
 from det_core.training.loop import train_motion_adapter
 from det_core.training.saved import Saving, earlier_state
-from det_core.training.state import TrainState, state_path
+from det_core.training.state import TrainState, state_path, states_of
 
 # ---------------------------------------------------------------------------------------------- kept on the disk
 
@@ -128,3 +129,15 @@ def test_a_file_tells_the_last_finite_value_of_each_loss():
     told = how_trained(TrainConfig(seed=4), losses)
     assert (told["steps"], told["seed"]) == ("3", "4")
     assert json.loads(told["losses"]) == {"total": 1.0, "tracking": 0.25}
+
+
+def test_the_states_of_a_file_are_not_those_of_a_longer_name(tmp_path):
+    names = ["dog.state.safetensors", "dog.0123456789abcdef.state.safetensors"]
+    for name in [*names, "dog2.state.safetensors", "dog.big.state.safetensors", "dog.safetensors"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in states_of(tmp_path / "dog.safetensors")] == sorted(names)
+
+
+def test_text_of_another_encoding_does_not_end_a_training(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {"title": "caf\udce9"})
+    assert read_metadata(tmp_path / "a.safetensors")["title"] == "caf?"

@@ -4,7 +4,6 @@ in one line."""
 from __future__ import annotations
 
 import argparse
-import glob
 import logging
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from ..models.generate import Sampling
 from ..models.noise import span_of
 from ..source import SourceFiles
 from ..training.loop import TrainConfig, check_resumable
-from ..training.presets import preset_config
-from ..training.state import TrainState
+from ..training.presets import PRESETS, preset_config
+from ..training.state import TrainState, states_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,11 @@ def train_config(args: argparse.Namespace, spec: DiTSpec, compute: Compute) -> T
     """The preset's, with what was asked for."""
     asked = {name: getattr(args, name) for name in ("steps", "checkpoint") if getattr(args, name) is not None}
     _, span = span_of(args.noise_range, boundary=spec.boundary)
+    if PRESETS[args.preset].low_vram and args.checkpoint not in (None, "auto", "full"):
+        raise ValueError(
+            f"--preset {args.preset} computes every block again, or all their weights would stay on the GPU: leave out "
+            f"--checkpoint {args.checkpoint}"
+        )
     if spec.caution:
         log.warning("%s", spec.caution)
     return preset_config(
@@ -89,7 +93,7 @@ def check_earlier_run(adapter: Path, config: TrainConfig, resume: bool) -> None:
 
     Raises: ValueError if it is to be resumed with other settings, or is damaged.
     """
-    states = list(adapter.parent.glob(f"{glob.escape(adapter.stem)}*.state.safetensors"))
+    states = states_of(adapter)
     if not states:
         if resume:
             log.warning("nothing to resume: there is no training of %s yet, so it starts anew", adapter)
@@ -123,6 +127,18 @@ def load_adapter(path: Path, spec: DiTSpec) -> MotionAdapter:
     adapter = MotionAdapter.from_reference(path, spec) if path.suffix == ".pth" else MotionAdapter.load(path)
     adapter.kernels_for(spec)
     return adapter
+
+
+def warn_of_no_training(args: argparse.Namespace) -> None:
+    """Say which arguments do nothing where the source only guides."""
+    given = {
+        "--resume": args.resume, "--steps": args.steps, "--checkpoint": args.checkpoint, "--keep": args.keep,
+        "--drop": args.drop, "--strength": args.strength != 1, "--preset": args.preset != "paper",
+        "--noise": args.noise != "uniform", "--noise-range": args.noise_range != "auto",
+    }  # fmt: skip
+    idle = [name for name, value in given.items() if value not in (None, False)]
+    if idle:
+        log.warning("%s: not used, nothing is trained", ", ".join(idle))
 
 
 def warn_of_unused(args: argparse.Namespace, spec: DiTSpec) -> None:

@@ -17,7 +17,6 @@ from .progress import Stopped
 
 DESCRIPTION = "Learn the motion of one video and replay it on any subject and scene that a prompt asks for."
 COMMANDS = (transfer, track, train, sample, evaluate, bench, annotate)
-OUT_OF_MEMORY = "out of memory: use --preset low_vram, a smaller --size or fewer --frames"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,11 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "diffusers", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    args = None
     try:
         args = build_parser().parse_args(argv)
         args.run(args)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        return _failed(f"{OUT_OF_MEMORY} ({_line(error) or 'no more could be had'})")
+        return _failed(f"out of memory: use {_smaller(args)} ({_line(error) or 'no more could be had'})")
     except (ValueError, OSError) as error:
         return _failed(_line(error))
     except RuntimeError as error:
@@ -51,6 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_arguments(own)
         own.set_defaults(run=command.run)
     return parser
+
+
+def _smaller(args: argparse.Namespace | None) -> str:
+    """What a command can do with less memory."""
+    cures = {
+        "preset": "--preset low_vram",
+        "low_vram": "--low-vram",
+        "size": "a smaller --size",
+        "frames": "fewer --frames",
+    }
+    found = [cure for name, cure in cures.items() if hasattr(args, name)]
+    return " or ".join(found) or "a shorter or a smaller video"
 
 
 def _failed(line: str) -> int:

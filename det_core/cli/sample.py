@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_sample_arguments(parser)
+    parser.add_argument(
+        "--low-vram",
+        action="store_true",
+        help="one block's weights on the GPU at a time, as in the preset low_vram",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the videos")
 
 
@@ -38,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     frames, height, width, fps = _as_its_source(adapter, args, spec)
     check_writable(args.out)
 
-    model = load_base_model(args.model, compute)
+    model = load_base_model(args.model, compute, low_vram=args.low_vram)
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
     shape = latent_shape(model, frames, height, width)
     with Progress() as progress:

@@ -48,7 +48,10 @@ def run(args: argparse.Namespace) -> None:
     checks.warn_of_unused(args, spec)
     config, sampling = checks.train_config(args, spec, compute), checks.sampling(args, spec)
     check_writable(args.out)
-    checks.check_earlier_run(args.out / ADAPTER, config, args.resume)
+    if args.guide == "only":
+        checks.warn_of_no_training(args)
+    else:
+        checks.check_earlier_run(args.out / ADAPTER, config, args.resume)
     started = time.monotonic()
     source = load_source(checks.source_files(args), spec, device=compute.device, seed=seeds[0])
     track_seconds = time.monotonic() - started

@@ -72,10 +72,13 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a .safetensors file atomically; tensors may be anywhere. Raises OSError as `atomic_write` does."""
+    """Write a .safetensors file atomically; tensors may be anywhere. Raises OSError as `atomic_write` does.
+
+    Text that is no Unicode (a file's name, an argument in another encoding) is written with question marks."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
     with atomic_write(path) as temporary:
-        save_file(on_cpu, temporary, metadata=dict(metadata))
+        save_file(on_cpu, temporary, metadata=text)
 
 
 def check_writable(folder: str | os.PathLike) -> None:

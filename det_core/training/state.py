@@ -136,7 +136,7 @@ class TrainState:
         try:
             with open_tensors(path) as file:
                 metadata = _checked_metadata(path, file.metadata() or {})
-                state = cls({name: file.get_tensor(name).clone() for name in file.keys()}, *metadata)
+                state = cls({name: file.get_tensor(name) for name in file.keys()}, *metadata)
         except ValueError as error:
             raise ValueError(f"cannot resume: {error}") from None
         if wrong := _wrong_with(state.tensors):
@@ -150,6 +150,12 @@ def state_path(adapter: Path, learns_from: str) -> Path:
     plain = adapter.with_name(adapter.stem + SUFFIX)
     own = adapter.with_name(f"{adapter.stem}.{learns_from}{SUFFIX}")
     return own if own.exists() or (plain.exists() and _learns_from(plain) != learns_from) else plain
+
+
+def states_of(adapter: Path) -> list[Path]:
+    """The states that trainings of an adapter file have left beside it."""
+    ours = re.compile(rf"{re.escape(adapter.stem)}(\.[0-9a-f]+)?{re.escape(SUFFIX)}")
+    return sorted(file for file in adapter.parent.glob(f"*{SUFFIX}") if ours.fullmatch(file.name))
 
 
 def _learns_from(path: Path) -> str | None:
