@@ -12,6 +12,7 @@ from det_core.models.embedded.world.background import background, seen_at
 from det_core.models.embedded.world.corpus import object_coverage, random_clips, render
 from det_core.models.embedded.world.model import WorldWords, extended_model, first_frame_channels
 from det_core.models.embedded.world.motion import CAMERAS, random_motion
+from det_core.models.embedded.world.parts import moving, object_paths
 from det_core.models.embedded.world.read_background import camera_error, read_background
 from det_core.models.embedded.world.reader import read_world
 from det_core.models.embedded.world.scene import KINDS, Thing, World, random_world, world_of
@@ -233,3 +234,12 @@ def test_an_object_in_two_pieces_is_not_one():
     frames = render([world], motion)[0]
     frames[:, :, 32:] = frames.flip(2)[:, :, 32:]  # the same circle on the right, too
     assert (read_world(frames, fit=False).counts == 2).all()
+
+
+def test_a_speck_of_a_colour_is_no_object_to_follow():
+    frames = background("navy", "plain", torch.zeros(4)).expand(9, -1, -1, -1).clone()
+    for t in range(9):
+        frames[t, 20:25, 10 + 3 * t : 15 + 3 * t] = torch.tensor([1.0, 0.0, 0.0])
+    reading = read_world(frames)
+    assert [bool(one.seen.any()) for one in reading.objects] == [False]
+    assert object_paths(reading) is None and moving(reading) == set()

@@ -35,11 +35,12 @@ def _held(path: torch.Tensor) -> torch.Tensor:
 
 def object_paths(reading: WorldReading, *, still: bool = True) -> Tracks | None:
     """One track an object, in the picture or (still) as a camera at rest would have seen it; None without objects."""
-    if not reading.objects:
+    objects = [one for one in reading.objects if one.seen.any()]  # of a speck only the colour is known
+    if not objects:
         return None
     camera = reading.ground.camera
-    paths = [rested(one.path, camera) if still else one.path for one in reading.objects]
-    visible = torch.stack([one.seen for one in reading.objects])
+    paths = [rested(one.path, camera) if still else one.path for one in objects]
+    visible = torch.stack([one.seen for one in objects])
     return Tracks(torch.stack([_held(path) for path in paths]).float() / SIZE, visible, TRACKER)
 
 
