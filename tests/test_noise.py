@@ -27,6 +27,11 @@ def test_draws_stay_in_their_span_and_fill_it(name, as_sampled):
     assert (t.diff() > 0).all()
 
 
+def test_times_as_sampled_have_no_power_of_their_own():
+    drawn = [Noise(power=power, as_sampled=True).times(U, even) for power in (1.0, 0.6)]
+    assert torch.equal(*drawn)
+
+
 def test_times_as_sampled_are_those_of_a_shifted_sampler():
     """A long sampling's own times, in its own shares: half of a schedule with shift 5 lies above sigma 5/6."""
     t = Noise(as_sampled=True).times(U, lambda left: shifted(left, 5.0))

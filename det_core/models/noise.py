@@ -21,7 +21,7 @@ TimeAt = Callable[[float], float]  # (share of a sampling that is left, 1 at its
 class Noise:
     """How training steps draw their times.
 
-    power: of the uniform number; 1 is the paper's, below 1 draws towards noise.
+    power: of the uniform number; 1 is the paper's, below 1 draws towards noise. Not where times are as sampled.
     span: what is looked at, of 0 (clean) to 1: of a flow model's sigma, of the others' time steps.
     as_sampled: a time is as likely as a sampler of many steps is to call the model there; otherwise all are alike.
     """
@@ -33,9 +33,8 @@ class Noise:
     def times(self, u: torch.Tensor, time_at: TimeAt) -> torch.Tensor:
         """(B,) times for uniform numbers `u` (B,) of [0, 1)."""
         low, high = (1000 * end for end in self.span)
-        u = u**self.power
         if not self.as_sampled:
-            return low + (high - low) * u
+            return low + (high - low) * u**self.power
         first, last = _left_at(time_at, low), _left_at(time_at, high)
         return torch.tensor([time_at(x) for x in (first + (last - first) * u.double()).tolist()])
 
