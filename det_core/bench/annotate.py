@@ -14,6 +14,7 @@ from ..files import atomic_write
 from ..media.masks import read_mask
 from ..media.video import read_video
 from ..tracking.subject import follow_subject
+from ..tracking.trackers import resolve_tracker
 from .layout import VIDEO_SUFFIXES, BadCase, Case, read_case
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,20 @@ def annotate(
         out:      the benchmark folder; cases that are already there and whole are kept.
         masks:    folder of <clip>.png or <clip>/*.png, white on black; without one the subject is found by its motion.
     Returns: the cases, and the clips that could not be used with their reasons.
-    Raises: ValueError if there are no videos or the captions file cannot be read.
+    Raises: ValueError if there are no videos, two have one name, the captions file cannot be read, or masks or tracker
+        are not there.
     """
     videos = (
         sorted(p for p in Path(clips).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if Path(clips).is_dir() else []
     )
     if not videos:
         raise ValueError(f"{clips} holds no videos ({', '.join(VIDEO_SUFFIXES)})")
+    twice = sorted({video.stem for video in videos if sum(other.stem == video.stem for other in videos) > 1})
+    if twice:
+        raise ValueError(f"{clips} has more than one video of the name {', '.join(twice)}: rename all but one")
+    if masks is not None and not masks.is_dir():
+        raise ValueError(f"there is no folder of masks {masks}")
+    resolve_tracker(tracker)
     texts = _captions(captions)
     cases, bad = [], []
     for video in videos:
@@ -68,6 +76,8 @@ def _captions(path: Path) -> dict[str, dict]:
 def _write_case(video: Path, text: dict | None, folder: Path, masks: Path | None, tracker: str, device: str) -> None:
     if not isinstance(text, dict) or not text.get("caption") or not text.get("prompts"):
         raise ValueError(f'the captions file has no "caption" and "prompts" for {video.stem}')
+    if not isinstance(text["prompts"], list) or not all(isinstance(line, str) for line in text["prompts"]):
+        raise ValueError(f'"prompts" of {video.stem} in the captions file must be a list of texts')
     frames = read_video(video).frames
     mask = _mask_of(video, masks, frames)
     generator = torch.Generator().manual_seed(0)

@@ -14,8 +14,10 @@ from ..bench.methods import NAMES, Methods, MethodSettings
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
 from ..bench.world_cases import write_world_cases
-from ..models.base_model import EMBEDDED, EMBEDDED_WORLD
+from ..models.base_model import EMBEDDED, EMBEDDED_WORLD, base_model_spec
 from ..models.compute.precision import Compute
+from ..source import SPRITE
+from ..tracking.trackers import resolve_tracker
 from .arguments import add_device_argument, add_feature_arguments, count
 
 HELP = "run methods over a benchmark and write a report"
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}, or all"
         )
+    check_before_claiming(args)
     data, out, extra = Path(args.data), args.out.resolve(), {}
     if args.data in OWN_KIND:
         data = out / "data"
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
             shutil.rmtree(unfinished, ignore_errors=True)
             OWN_KIND[args.data](unfinished, args.cases)
             unfinished.rename(data)
-        extra = {"cases": args.cases}
+        extra = {"cases": args.cases, **({} if args.data == EMBEDDED else {"kind": args.data})}
     text = {name: str(value.resolve()) for name, value in (("clip", args.clip), ("dino", args.dino)) if value}
     given = {"first_frame": True} if args.first_frame else {}
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text, **given}
@@ -91,3 +94,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"{result.html}\n{result.markdown}")
     if result.failed:
         logging.warning("%d units are unfinished, see the report; run the same command again", len(result.failed))
+
+
+def check_before_claiming(args: argparse.Namespace) -> None:
+    """Refuse what no unit could be run with, before the folder is taken for it."""
+    base_model_spec(args.model)
+    if args.tracker != SPRITE:
+        resolve_tracker(args.tracker)
+    if args.first_frame and args.model != EMBEDDED_WORLD:
+        raise ValueError(f"--first-frame: {args.model} takes no first frame; {EMBEDDED_WORLD} does")
