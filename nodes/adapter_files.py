@@ -143,7 +143,7 @@ class DeTMotionLibrary(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, search) -> str:
-        return repr([paths.stamp(paths.adapter_path(name)) for name in paths.adapter_names()])
+        return repr([paths.stamp(path) for path in paths.adapter_paths().values()])
 
     @classmethod
     def execute(cls, search) -> io.NodeOutput:

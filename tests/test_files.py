@@ -243,3 +243,24 @@ def test_names_that_some_system_cannot_take_are_refused_in_one_line(name, wrong)
         check_name(name)
     said = str(error.value)
     assert "\n" not in said and len(said) < 250 and said.isprintable()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mapped files are asked of Linux")
+def test_what_was_loaded_does_not_keep_its_file_open(tmp_path):
+    """Windows lets no file be written over that a tensor is still mapped to."""
+    from det_core.files import read_tensors
+    from det_core.guidance.reference import MotionReference
+    from det_core.tracking.tracks import Tracks
+    from det_core.training.state import TrainState
+
+    generator = torch.Generator().get_state()
+    tracks = Tracks(torch.rand(40, 50, 2), torch.ones(40, 50, dtype=torch.bool))
+    state = TrainState({"adapter.w": torch.rand(9000), "generator": generator}, 1, {"total": [0.5]}, {"steps": 1})
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("state", "motion", "tracks")}
+    state.save(files["state"])
+    MotionReference(torch.rand(1, 16, 9, 8, 8), "wan").save(files["motion"])
+    tracks.save(files["tracks"])
+    kept = [TrainState.load(files["state"]), MotionReference.load(files["motion"]), Tracks.load(files["tracks"])]
+    kept.append(read_tensors(files["state"]))
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert [name for name, file in files.items() if str(file) in mapped] == [] and len(kept) == 4

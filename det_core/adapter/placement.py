@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from .kernel import Grid, Kernel
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a video that one call sees: `frames`, in their order, of its `total` latent frames."""
+
+    frames: Sequence[int]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -21,15 +29,18 @@ class Placement:
     mask: torch.Tensor | None = None
     over_frames: Callable[[float], float] | None = None
 
-    def weights(self, grid: Grid) -> torch.Tensor | None:
+    def weights(self, grid: Grid, window: Window | None = None) -> torch.Tensor | None:
         """(1, T*H*W, 1) weights of a video's tokens, each the mask's mean over what the token covers times the factor
-        of its time; None where all are 1."""
-        weights = torch.ones(grid)
+        of its time; None where all are 1. window: what of the video has these tokens, where not all of it."""
+        whole = grid if window is None else (window.total, *grid[1:])
+        weights = torch.ones(whole)
         if self.mask is not None:
-            weights = F.interpolate(self.mask[None, None].float(), grid, mode="area")[0, 0]
+            weights = F.interpolate(self.mask[None, None].float(), whole, mode="area")[0, 0]
         if self.over_frames is not None:
-            factors = [self.over_frames(t / max(1, grid[0] - 1)) for t in range(grid[0])]
+            factors = [self.over_frames(t / max(1, whole[0] - 1)) for t in range(whole[0])]
             weights = weights * torch.tensor(factors).view(-1, 1, 1)
+        if window is not None:
+            weights = F.interpolate(weights[list(window.frames)][None, None], grid, mode="area")[0, 0]
         return None if (weights == 1).all() else weights.reshape(1, -1, 1)
 
 
@@ -49,10 +60,12 @@ class PlacedKernel(Kernel):
         return self.kernel.expand(hidden, grid) * self.weights
 
 
-def placed(kernels: Mapping[int, Kernel], placement: Placement, grid: Grid, like: torch.Tensor) -> Mapping[int, Kernel]:
+def placed(
+    kernels: Mapping[int, Kernel], placement: Placement, grid: Grid, like: torch.Tensor, window: Window | None = None
+) -> Mapping[int, Kernel]:
     """The kernels of a call with tokens of `grid`, weighted; themselves where every weight is 1. like: a tensor of the
-    call's device and number format."""
-    weights = placement.weights(grid)
+    call's device and number format. window: what of the video the call sees, where not all of it."""
+    weights = placement.weights(grid, window)
     if weights is None:
         return kernels
     weights = weights.to(like)

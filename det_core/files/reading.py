@@ -23,7 +23,9 @@ MAX_TEXT_BYTES = 4096  # of a text in an .npz
 @contextmanager
 def open_tensors(path: str | os.PathLike) -> Iterator[safe_open]:
     """An open .safetensors file, on the CPU. Raises ValueError if it is missing, damaged, or another kind of file, also
-    if that shows only when the body reads from it."""
+    if that shows only when the body reads from it.
+
+    Its tensors keep it mapped, and Windows lets no mapped file be written over: what outlives the body is cloned."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file")
     try:
@@ -36,7 +38,7 @@ def open_tensors(path: str | os.PathLike) -> Iterator[safe_open]:
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a .safetensors file. Raises ValueError as `open_tensors` does."""
     with open_tensors(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

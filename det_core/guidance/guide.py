@@ -163,7 +163,7 @@ class Guide:
 
             def gradient(*read: torch.Tensor) -> torch.Tensor:
                 distance = self.plan.loss.distance(*read, self._target, self.grid, self.where)
-                return torch.autograd.grad(distance.sum(), leaf)[0]
+                return torch.autograd.grad(distance.sum() * _scale(read[0]), leaf)[0]
 
             return self._read(model, leaf, gradient)
 
@@ -184,6 +184,15 @@ class Guide:
         along = (velocity * course).sum(1, keepdim=True) / course.square().sum(1, keepdim=True).clamp(min=1e-12)
         along = along * course
         return z - s * (along + off_course * (velocity - along))
+
+
+def _scale(read: torch.Tensor) -> float:
+    """The power of two next to the number of elements read of a video.
+
+    A loss is a mean over them, and its gradient at one of 50 million is less than float16 can hold: by this factor it
+    is near 1. `_unit` takes the factor out again; in other formats it changes no bit.
+    """
+    return 2.0 ** round(math.log2(read[0].numel()))
 
 
 def _unit(gradient: torch.Tensor) -> torch.Tensor:

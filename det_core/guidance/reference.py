@@ -74,7 +74,7 @@ class MotionReference:
             with safe_open(path, framework="pt", device="cpu") as file:
                 metadata = dict(file.metadata() or {})
                 _check_metadata(path, metadata)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is damaged or no .safetensors file: {error}") from None
         if "latents" not in tensors or not torch.isfinite(tensors["latents"]).all():

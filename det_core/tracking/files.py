@@ -85,7 +85,7 @@ def _from_safetensors(path: Path, make: Make) -> Tracks:
         names = set(file.keys())
         if not {"points", "visible"} <= names:
             raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
-        found = {name: file.get_tensor(name) for name in names & {"points", "visible", "query_frames"}}
+        found = {name: file.get_tensor(name).clone() for name in names & {"points", "visible", "query_frames"}}
         return _real(make, found, (file.metadata() or {}).get("tracker", ""))
 
 

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 OnStep = Callable[[TrainingRun, dict[str, float]], None]
+LOSS_SCALE = 2.0**16  # as torch.amp.GradScaler begins; constant, so that a run is resumed bit for bit
 DrawLoss = Callable[[torch.Generator], dict[str, torch.Tensor]]  # the named terms of one step, "total" among them
 
 
@@ -125,7 +126,7 @@ def fit(
                 if not terms["total"].requires_grad:
                     raise ValueError(_nothing_learns(denoiser))
                 optimizer.zero_grad(set_to_none=True)
-                terms["total"].backward()
+                _backward(terms["total"], parameters)
                 norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.param_groups[0]["lr"] = config.rate(run.step)
                 newest = run.complete(terms, norm)
@@ -177,6 +178,13 @@ def _nothing_learns(denoiser: Denoiser) -> str:
         f"the loss does not depend on what is to be learned: {model} was run without {denoiser.spec.taps[0].input}, "
         "where it acts, or without gradients. Nothing was trained; update this pack, or use another base model"
     )
+
+
+def _backward(total: torch.Tensor, parameters: list[nn.Parameter]) -> None:
+    """Gradients of the loss, which is a mean over a million numbers: in a model that computes in float16 they are less
+    than it can hold unless they are larger on their way. By a power of two, which changes no bit in other formats."""
+    (total * LOSS_SCALE).backward()
+    torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / LOSS_SCALE)
 
 
 def _fused(parameters: list[nn.Parameter]) -> bool:

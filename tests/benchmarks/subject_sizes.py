@@ -60,7 +60,7 @@ def usual_area(shape: str) -> float:
 
 
 def rows_of(model: EmbeddedModel, case: StudyCase, radius: str) -> list[dict]:
-    """Every video of one source: the method, what is compared, the scores."""
+    """The scores of every video that one source moves."""
     motion, found = Motion(model, case), []
     jobs = [(prompt, seed) for prompt in case.prompts for seed in SEEDS]
     for method, (training, how) in METHODS.items():
@@ -80,7 +80,7 @@ def summary(found: list[dict]) -> dict:
     for method in METHODS:
         for radius in SIZES:
             mine = [r for r in found if (r["method"], r["radius"]) == (method, radius)]
-            table[f"{method}, {radius}"] = {name: mean(r[name] or 0.0 for r in mine) for name in SCORES}
+            table[f"{method}, {radius}"] = {"videos": len(mine)} | {n: mean(r[n] or 0.0 for r in mine) for n in SCORES}
             if radius != "usual":
                 table[f"{method}, {radius}"]["less usual"] = {s: _paired(found, method, radius, s) for s in SCORES}
     return table
@@ -91,7 +91,8 @@ def _paired(found: list[dict], method: str, radius: str, score: str) -> dict:
         (r["motion"], r["radius"], r["prompt"], r["seed"]): r[score] or 0.0 for r in found if r["method"] == method
     }
     keys = dict.fromkeys((motion, prompt, seed) for motion, _, prompt, seed in value)
-    each = [[value[m, radius, p, s] - value[m, "usual", p, s] for m, p, s in keys if m == motion] for motion in MOTIONS]
+    motions = dict.fromkeys(motion for motion, _, _ in keys)
+    each = [[value[m, radius, p, s] - value[m, "usual", p, s] for m, p, s in keys if m == motion] for motion in motions]
     return {"mean": mean(map(mean, each)), "interval": interval(each)}
 
 
@@ -104,11 +105,9 @@ def main() -> None:
     for index, name in enumerate(MOTIONS):
         for radius, px in SIZES.items():
             found += rows_of(model, sized_case(index, name, px), radius)
-            print(name, radius, flush=True)
-    table = summary(found)
-    write_json(
-        args.out, {"sizes_px": SIZES, "seeds": SEEDS, "torch": torch.__version__, "rows": table, "videos": found}
-    )
+        table = summary(found)
+        write_json(args.out, {"sizes_px": SIZES, "seeds": SEEDS, "torch": torch.__version__, "rows": table})
+        print(f"{index + 1} of {len(MOTIONS)} motions", flush=True)
     for name, row in table.items():
         print(name, {k: v if k == "less usual" else round(v, 3) for k, v in row.items()})
 

@@ -199,3 +199,44 @@ MUST_WORK = {
     "Wan 2.2 TI2V 5B, first frame given",
     "Wan Fun Control",
 }
+
+
+@pytest.mark.parametrize("loaded", ["cogvideox"], indirect=True)
+def test_a_second_guidance_is_refused_in_its_own_words(loaded):
+    patcher, cond, source = loaded
+    once = guided(patcher, source, cond)
+    with pytest.raises(ValueError, match="guided by a motion already"):
+        guided(once, source, cond, guide_by="latents")
+    guided(once, source, cond, strength=0.0)
+
+
+def shown_blocks(model, cond: list, source: torch.Tensor) -> dict[int, float]:
+    from det_pack.nodes._comfy.sampling.contribution import measured_shares
+
+    return measured_shares(model, cond, source, 0.5)
+
+
+@pytest.mark.parametrize("loaded", ["cogvideox"], indirect=True)
+def test_blocks_are_shown_of_a_guided_model_as_of_the_bare_one(loaded, caplog):
+    from det_pack.det_core.adapter.motion_adapter import MotionAdapter
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.sampling.adapter_wrapper import apply_adapter
+    from det_pack.nodes._comfy.sampling.guidance import KEY, SAMPLE
+
+    patcher, cond, source = loaded
+    made = MotionAdapter.create(model_spec(patcher), 4, 3, generator=torch.Generator().manual_seed(0))
+    for kernel in made.requires_grad_(False).blocks.values():
+        kernel.up.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    applied = apply_adapter(patcher, made, made.keep, 1.0)
+    both = guided(applied, source, cond)
+    assert shown_blocks(both, cond, source) == shown_blocks(applied, cond, source)
+    assert both.get_wrappers(SAMPLE, KEY), "the MODEL itself is guided as before"
+    assert "not what the model can do" not in caplog.text
+
+
+@pytest.mark.parametrize("loaded", ["cogvideox"], indirect=True)
+@pytest.mark.parametrize("left", [False, True])
+def test_a_sampling_that_hands_its_noise_on_is_no_bad_result(loaded, left, caplog):
+    patcher, cond, source = loaded
+    sampled(patcher, cond, source.shape, steps=10, start_step=0, last_step=2, force_full_denoise=not left)
+    assert ("not what the model can do" in caplog.text) is not left

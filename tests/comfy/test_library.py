@@ -75,3 +75,60 @@ def test_the_library_lists_them_as_people_count(folder):
     assert (made.result[0][0, 148:296, :200, 0] - made.result[0][0, 148:296, :200, 1]).max() > 0.9  # a red picture
     assert DeTMotionLibrary.execute("DANCER park").result[1] == "take 2.safetensors"
     assert DeTMotionLibrary.execute("nothing of this").result[1] == ""
+
+
+def test_the_files_are_listed_once_however_many_there_are(folder, monkeypatch):
+    import folder_paths
+    from det_pack.nodes.adapter_files import DeTMotionLibrary
+
+    for number in range(3):
+        save(f"m{number}")
+    listed: list[str] = []
+    names = folder_paths.get_filename_list
+    monkeypatch.setattr(folder_paths, "get_filename_list", lambda kind: listed.append(kind) or names(kind))
+    assert DeTMotionLibrary.execute("").result[1].splitlines() == [f"m{number}.safetensors" for number in range(3)]
+    assert len(listed) == 1
+    assert DeTMotionLibrary.fingerprint_inputs("").count(".safetensors") == 3
+    assert len(listed) == 2
+
+
+def test_a_link_that_leads_nowhere_takes_nothing_away(folder, monkeypatch):
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+    from det_pack.nodes.adapter_files import DeTMotionLibrary
+    from det_pack.nodes.stepvideo import DeTLoadStepVideoVAE
+
+    save("whole")
+    (folder / "broken.safetensors").symlink_to(folder / "gone" / "x.safetensors")
+    assert DeTMotionLibrary.execute("").result[1] == "whole.safetensors"
+    assert "whole" in DeTMotionLibrary.fingerprint_inputs("")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "vae", ([str(folder)], {".safetensors"}))
+    folder_paths.filename_list_cache.pop("vae", None)
+    assert DeTLoadStepVideoVAE.define_schema().node_id == "DeTLoadStepVideoVAE"
+    assert "whole.safetensors" in paths.stepvideo_vaes() and "broken.safetensors" not in paths.stepvideo_vaes()
+    folder_paths.filename_list_cache.pop("vae", None)
+
+
+def test_a_name_in_a_folder_is_known_in_both_spellings(folder, monkeypatch):
+    from det_pack.nodes._comfy.loading import paths
+
+    save("dance/twirl")
+    assert paths.adapter_path("dance\\twirl.safetensors") == folder / "dance" / "twirl.safetensors"
+    monkeypatch.setattr(paths, "adapter_names", lambda: ["dance\\twirl.safetensors"])  # as ComfyUI lists on Windows
+    monkeypatch.setattr(paths.folder_paths, "get_full_path_or_raise", lambda kind, name: f"{kind}/{name}")
+    assert paths.adapter_path("dance/twirl.safetensors").name == "dance\\twirl.safetensors"
+    with pytest.raises(ValueError, match="no adapter 'twirl.safetensors'"):
+        paths.adapter_path("twirl.safetensors")
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_the_folder_of_extra_model_paths_comes_before_ours(pack, tmp_path, monkeypatch, default):
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    folder_paths.add_model_folder_path(paths.ADAPTERS, str(tmp_path / "mine"), default)
+    paths.register_folders()
+    assert paths.folder_of(paths.ADAPTERS) == tmp_path / "mine"
+    assert paths.folder_of(paths.MOTIONS) == tmp_path / "models" / paths.MOTIONS

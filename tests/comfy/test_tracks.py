@@ -115,3 +115,17 @@ def test_a_clip_is_brought_to_the_models_rate_and_length(pack, monkeypatch):
     assert said[-1] == "29 of 60 frames, 16x16 pixels; 30 frames a second became 16, the last 3 cut off"
     numbers, fps = fitted(source_fps=30.0, fps=30.0, length=9, longer="thin")
     assert (numbers, fps) == (list(range(0, 57, 7)), 30 / 7)
+
+
+def test_videos_of_unknown_rate_are_written(pack, tmp_path, monkeypatch):
+    """Fit Video gives a rate of 0 where it was told none."""
+    import folder_paths
+    from det_pack.nodes.compare import DeTCompareVideos
+    from det_pack.nodes.track import DeTTrackVideo
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    clip = torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    DeTTrackVideo.execute(clip, 5, "lk", 0, fps=0.0)
+    DeTCompareVideos.execute(clip, clip, 0.0, "compared")
+    assert len(list(tmp_path.rglob("*.mp4"))) == 2

@@ -113,3 +113,28 @@ def test_every_block_that_acts_has_a_bar(embedded, tmp_path, monkeypatch):
         DeTShowBlocks.execute(model, cond, video, 0.2)
     with pytest.raises(ValueError, match="no adapter on this MODEL acts at 0.9"):
         DeTShowBlocks.execute(applied(embedded, end_percent=0.5), cond, video, 0.9)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_context_windows_do_not_begin_masks_and_curves_anew(embedded, anchored, monkeypatch):
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+    from det_pack.det_core.adapter.placement import Placement
+
+    seen: list[list[float]] = []
+    weights = Placement.weights
+
+    def watched(self, grid, *window):
+        made = weights(self, grid, *window)
+        seen.append([round(8 * value) for value in made.view(grid).mean((1, 2)).tolist()])
+        return made
+
+    monkeypatch.setattr(Placement, "weights", watched)
+    ramp = {"points": [[0.0, 0.0], [1.0, 1.0]], "interpolation": "linear"}
+    mask = torch.linspace(0, 1, 9)[:, None, None].expand(9, 8, 8)
+    for where in ({"over_frames": ramp}, {"mask": mask}):
+        seen.clear()
+        settings = (5, 2, "standard_static", 1, False, "pyramid", 2, False)
+        windows = ContextWindowsManualNode.execute(applied(embedded, **where), *settings, causal_window_fix=anchored)
+        sampled(windows.result[0], embedded[1], steps=1)
+        later = [3, 4, 5, 6, 7] if not anchored else [2, 3, 4, 5, 6, 7]
+        assert [0, 1, 2, 3, 4] in seen and later in seen, seen

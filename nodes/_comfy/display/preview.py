@@ -19,6 +19,7 @@ from .live import Row, live_picture
 from .notice import send_text, this_node
 from .theme import look
 
+UNKNOWN_FPS = 8.0  # a video plays at that where its rate is 0, as Fit Video gives one that it was not told
 SECONDS = 0.7  # between two previews: drawing and sending one costs some milliseconds
 
 
@@ -27,18 +28,18 @@ def image_of(picture: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255
 
 
-def preview_video(frames: torch.Tensor, fps: float = 8.0) -> ui.PreviewVideo:
-    """Frames (T, H, W, 3) as a video on the node."""
+def preview_video(frames: torch.Tensor, fps: float = 0.0) -> ui.PreviewVideo:
+    """Frames (T, H, W, 3) as a video on the node. fps: 0 where it is not known."""
     name = f"det_tracks_{uuid.uuid4().hex[:12]}.mp4"
-    write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps)
+    write_video(os.path.join(folder_paths.get_temp_directory(), name), frames, fps or UNKNOWN_FPS)
     return ui.PreviewVideo([ui.SavedResult(name, "", io.FolderType.temp)])
 
 
 def saved_video(frames: torch.Tensor, fps: float, prefix: str) -> ui.PreviewVideo:
-    """Frames (T, H, W, 3) as a new file in the output folder, shown on the node."""
+    """Frames (T, H, W, 3) as a new file in the output folder, shown on the node. fps: 0 where it is not known."""
     folder, name, number, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     file = f"{name}_{number:05}_.mp4"
-    write_video(os.path.join(folder, file), frames, fps)
+    write_video(os.path.join(folder, file), frames, fps or UNKNOWN_FPS)
     return ui.PreviewVideo([ui.SavedResult(file, subfolder, io.FolderType.output)])
 
 

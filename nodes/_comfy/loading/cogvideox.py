@@ -23,6 +23,7 @@ SNR_SHIFT_2B = 3.0  # `snr_shift_scale` of the 2B scheduler
 # size s is divided out; and float32 rounds values of size S, an error of u S / s with u = 2^-24. They are equal at
 # alpha = u / s. Ten steps go to s = 18, fifty to s = 108; the value for ten serves all counts that are used.
 TERMINAL_ALPHA = 2.0**-24 / 18
+CHECK_KEY = "det_sampling_check"
 LARGEST_RESULT = 2.0  # root mean square of latents; samplers that fit gave 0.7 to 1.1, others 3 to 100
 LARGEST_LAST_SIGMA = 2.0  # the last noise level that is looked at; below 0.5 on schedules that fit
 
@@ -121,7 +122,7 @@ def correct(model, variant: Variant) -> list[str]:
 
 
 class SamplingCheck:
-    """Around every sampling of a corrected CogVideoX: says so if sampler or schedule do not fit it.
+    """Around every sampling of a corrected CogVideoX, under `CHECK_KEY`: says so if sampler or schedule do not fit it.
 
     The first noise level of zero terminal SNR is some ten thousand times the next ones: a sampler that corrects its
     first step by a difference of two predictions multiplies their difference by that, and a schedule that is even in
@@ -130,6 +131,8 @@ class SamplingCheck:
 
     def __call__(self, executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         result = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        if sigmas[-1] > 0:  # it hands its noise on to another sampling
+            return result
         model = executor.class_obj.model_patcher.model
         size = model.process_latent_in(result).float().square().mean().sqrt().item()
         last = sigmas[-2].item() if len(sigmas) > 1 else 0.0

@@ -46,7 +46,7 @@ def load_conditioning(path: Path) -> list:
             options = json.loads(about["options"])
             for key in file.keys():
                 index, name = key.split(".", 1)
-                options[int(index)][name] = file.get_tensor(key)
+                options[int(index)][name] = file.get_tensor(key).clone()
     except (SafetensorError, OSError, KeyError, IndexError, json.JSONDecodeError) as error:
         raise ValueError(f"{path.name} is damaged: {error}; save the conditioning again") from None
     return [[entry.pop("cond"), entry] for entry in options]

@@ -96,7 +96,7 @@ def build_dit(
     if corrected:
         logger.info("%s: CogVideoX made right for text-to-video: %s", name, ", ".join(corrected))
         outer = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
-        patcher.add_wrapper_with_key(outer, "det_sampling_check", cogvideox.SamplingCheck())
+        patcher.add_wrapper_with_key(outer, cogvideox.CHECK_KEY, cogvideox.SamplingCheck())
     return patcher
 
 

@@ -19,9 +19,9 @@ def found_motions(search: str) -> dict[str, dict[str, str]]:
     """{name: metadata} of the saved adapters that have all words of `search`; files that are damaged say so in place of
     a caption."""
     words, found = search.lower().split(), {}
-    for name in paths.adapter_names():
+    for name, path in paths.adapter_paths().items():
         try:
-            metadata = metadata_of(paths.adapter_path(name))
+            metadata = metadata_of(path)
         except ValueError as error:
             metadata = {"caption": str(error)}
         text = " ".join([name, *in_short(metadata)]).lower()

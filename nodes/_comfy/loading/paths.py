@@ -19,10 +19,11 @@ DIFFUSERS_PREFIX = "diffusers/"
 
 
 def register_folders() -> None:
-    """Make our folders of models known to ComfyUI (and to extra_model_paths.yaml), for .safetensors files only."""
+    """Make our folders of models known to ComfyUI, after those of extra_model_paths.yaml, for .safetensors files
+    only."""
     for key in (ADAPTERS, CONDITIONINGS, MOTIONS):
         default = os.path.join(folder_paths.models_dir, key)
-        folder_paths.add_model_folder_path(key, default, is_default=True)
+        folder_paths.add_model_folder_path(key, default, is_default=False)
         paths, _ = folder_paths.folder_names_and_paths[key]
         folder_paths.folder_names_and_paths[key] = (paths, {".safetensors"})
         os.makedirs(default, exist_ok=True)
@@ -31,6 +32,12 @@ def register_folders() -> None:
 def adapter_names() -> list[str]:
     """The adapters that the loader offers."""
     return sorted((name for name in _listed(ADAPTERS) if not name.endswith(STATE_SUFFIX)), key=natural)
+
+
+def adapter_paths() -> dict[str, Path]:
+    """The files of all adapters that the loader offers, by name; without links that lead nowhere."""
+    found = {name: folder_paths.get_full_path(ADAPTERS, name) for name in adapter_names()}
+    return {name: Path(path) for name, path in found.items() if path is not None}
 
 
 def adapter_path(name: str) -> Path:
@@ -50,9 +57,15 @@ def _listed(kind: str) -> list[str]:
 
 
 def _offered(kind: str, what: str, name: str, names: list[str], otherwise: str = "") -> Path:
-    if name not in names:
+    listed = next((listed for listed in names if _posix(listed) == _posix(name)), None)
+    if listed is None:
         raise ValueError(f"there is no {what} {name!r} in models/{kind}: press R to refresh the list{otherwise}")
-    return Path(folder_paths.get_full_path_or_raise(kind, name))
+    return Path(folder_paths.get_full_path_or_raise(kind, listed))
+
+
+def _posix(name: str) -> str:
+    """A name in one spelling: ComfyUI lists files in folders as a\\b on Windows, we write a/b."""
+    return name.replace("\\", "/")
 
 
 def safe_name(name: str, kind: str = ADAPTERS) -> str:
@@ -157,9 +170,8 @@ def stepvideo_folders() -> dict[str, Path]:
 
 def stepvideo_vaes() -> dict[str, Path]:
     """Files of models/vae, then the VAE in every published folder of Step-Video-T2V under models/diffusers."""
-    found = {
-        name: Path(folder_paths.get_full_path_or_raise("vae", name)) for name in folder_paths.get_filename_list("vae")
-    }
+    paths = {name: folder_paths.get_full_path("vae", name) for name in folder_paths.get_filename_list("vae")}
+    found = {name: Path(path) for name, path in paths.items() if path is not None}  # None: a link that leads nowhere
     for search in folder_paths.get_folder_paths("diffusers"):
         for path in sorted(Path(search).glob("*/vae/vae*.safetensors")):
             found.setdefault(DIFFUSERS_PREFIX + path.relative_to(search).as_posix(), path)

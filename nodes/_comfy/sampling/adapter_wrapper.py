@@ -23,7 +23,7 @@ from ....det_core.adapter.motion_adapter import MotionAdapter
 from ....det_core.adapter.placement import Placement, placed
 from ....det_core.models.families import DiTSpec, unwrapped
 from ..loading.model_spec import model_spec
-from .call import video_tokens
+from .call import video_tokens, video_window
 from .self_test import SelfTest
 
 KEY = "det_adapter"
@@ -110,7 +110,7 @@ class AdapterWrapper:
         # The rest of apply_model's arguments: c_concat, c_crossattn, control, transformer_options.
         options = args[3] if len(args) > 3 else kwargs.get("transformer_options", {})
         video = video_tokens(model, self.spec, x, kwargs, options)
-        kernels = placed(self.kernels, self.where, video.grid, x)
+        kernels = placed(self.kernels, self.where, video.grid, x, video_window(video, options))
         if METER in options:
             kernels = options[METER].of(kernels)
         dit = unwrapped(model.diffusion_model)

@@ -15,6 +15,7 @@ import comfy.model_base
 import torch
 from comfy.nested_tensor import NestedTensor
 
+from ....det_core.adapter.placement import Window
 from ....det_core.models.families import DiTSpec, unwrapped
 
 Grid = tuple[int, int, int]
@@ -59,6 +60,18 @@ def video_tokens(model, spec: DiTSpec, x: torch.Tensor, call: Mapping[str, Any],
     if time - guides - front < 1:
         raise ValueError(f"{time} latent frames hold {guides + front} guides or references and no video")
     return VideoTokens((time - guides - front, rows, columns), spec, front)
+
+
+def video_window(video: VideoTokens, options: Mapping) -> Window | None:
+    """Which latent frames of the whole video a call sees under the core's Context Windows; None where it sees all."""
+    window = options.get("context_window")
+    if window is None:
+        return None
+    anchor = getattr(window, "causal_anchor_index", None)  # a frame that is shown before the window's own
+    frames = [*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list][video.front :]
+    if math.ceil(len(frames) / video.spec.patch[0]) != video.grid[0]:
+        return None  # left from an earlier call, or over something else than frames
+    return Window(frames, window.total_frames)
 
 
 def stream_shapes(model, video: torch.Size) -> list[tuple[int, ...]]:

@@ -37,14 +37,28 @@ def guide_motion(
 
     source: (1, C, T, H, W) latents as the VAE gave them. empty: CONDITIONING of an empty prompt.
     where: (T, H, W) weights of the loss over latent cells.
+    Raises: ValueError if the MODEL is guided already.
     """
     if plan.step == 0:
         return patcher.clone()
+    if patcher.get_wrappers(SAMPLE, KEY):
+        raise ValueError(
+            "this MODEL is guided by a motion already, and each Guide Motion moves the same latents: connect the MODEL "
+            "from before the other Guide Motion, or put a motion adapter on it instead"
+        )
     clone = own_patcher(patcher) if plan.needs_gradient else patcher.clone()
     wrapper = GuidanceWrapper(source, empty, plan, spec, where, checkpointing)
     clone.add_wrapper_with_key(SAMPLE, KEY, wrapper)
     if plan.needs_gradient:
         clone.add_wrapper_with_key(PREPARE, KEY, wrapper.reserve)
+    return clone
+
+
+def without_guidance(patcher):
+    """A clone of the MODEL that no source guides."""
+    clone = patcher.clone()
+    for kind in (SAMPLE, PREPARE):
+        clone.remove_wrappers_with_key(kind, KEY)
     return clone
 
 
