@@ -94,7 +94,7 @@ def first_kernels(motion: Motion, blocks: int) -> MotionAdapter:
 
 
 def learned(motion: Motion, adapter: MotionAdapter, config: TrainConfig, draw: DrawLoss, shape: torch.Size) -> Trained:
-    fit(motion.denoiser, adapter, draw, config, learns_from="", shape=shape)
+    adapter = fit(motion.denoiser, adapter, draw, config, learns_from="", shape=shape).adapter
     return Trained(count(adapter), partial(attached, motion, adapter))
 
 
@@ -108,8 +108,8 @@ def cropped(motion: Motion) -> Trained:
     return learned(motion, det(motion), config, draw, draw.shape)
 
 
-def kept_only(motion: Motion, blocks: int) -> Trained:
-    config = short(motion)
+def kept_only(motion: Motion, blocks: int, **changes) -> Trained:
+    config = short(motion, **changes)
     return learned(motion, first_kernels(motion, blocks), config, whole_clip(motion, config), motion.latents.shape)
 
 
@@ -144,7 +144,8 @@ CANDIDATES: dict[str, Train] = {
     "last weights, lr 0.01": partial(fast, lr=1e-2, **LAST),
     "last weights, kernel 5": partial(fast, kernel_size=5, lr=1e-2, **LAST),
     "last weights, size 0.75": partial(fast, scale=0.75, **LAST),
-    "kernels in 3": partial(kept_only, blocks=3),
+    "kernels in 3": partial(kept_only, blocks=3, average=0.95, decay=False),
+    "last weights, kernels in 3": partial(kept_only, blocks=3),
     "crops": cropped,
     "from guidance": partial(from_guidance, size=0.02),
     "by features": partial(by_features, blocks=4),

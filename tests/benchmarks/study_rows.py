@@ -155,6 +155,7 @@ CANDIDATES = (
     Row("the last 65% dropped", "candidates", "fast", ADVISED),
     Row("lr 0.014", "candidates", "fast, lr 0.014", ALL),
     Row("lr 0.01", "candidates", "fast, lr 0.01", ALL),
+    Row("kernels in the 3 kept blocks only", "candidates", "kernels in 3", ADVISED),
     Row("last weights", "candidates", "fast, last weights", ALL),
     Row("last weights, the last 25% dropped", "candidates", "fast, last weights", ("last", 0.25)),
     Row("last weights, the last 65% dropped", "candidates", "fast, last weights", ADVISED),
@@ -163,7 +164,9 @@ CANDIDATES = (
     Row("last weights, kernel 5, lr 0.01", "candidates", "last weights, kernel 5", ALL),
     Row("last weights, 0.75 of the size", "candidates", "last weights, size 0.75", ALL, seeds=1),
     Row("last weights, crops of 6x6 of 8x8 cells", "candidates", "crops", ALL, seeds=1),
-    Row("last weights, kernels in the 3 kept blocks only", "candidates", "kernels in 3", ADVISED, seeds=1),
+    Row(
+        "last weights, kernels in the 3 kept blocks only", "candidates", "last weights, kernels in 3", ADVISED, seeds=1
+    ),
     Row("last weights, kernels start along guidance's gradient", "candidates", "from guidance", ALL, seeds=1),
     Row("guidance's loss, kernels up to its block", "candidates", "by features", ("last", 0.55), seeds=1),
     Row("the same, noisy times", "candidates", "by features, noisy", ("last", 0.55), seeds=1),
