@@ -11,12 +11,12 @@ export async function editor(browser, url, viewport, settings = {}) {
   const errors = []
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
   page.on('pageerror', (error) => errors.push(String(error)))
-  await started(page, () => page.goto(url, { waitUntil: 'domcontentloaded' }))
+  await started(page, () => page.goto(url, { waitUntil: 'domcontentloaded', timeout: 180000 }))
   const all = { 'Comfy.TutorialCompleted': true, 'Comfy.Minimap.Visible': false, ...settings }
   await page.evaluate(async (values) => {
     for (const [name, value] of Object.entries(values)) await window.app.extensionManager.setting.set(name, value)
   }, all)
-  await started(page, () => page.reload({ waitUntil: 'domcontentloaded' }))
+  await started(page, () => page.reload({ waitUntil: 'domcontentloaded', timeout: 180000 }))
   await page.waitForTimeout(3000)
   await page.keyboard.press('Escape')
   return { page, errors }
