@@ -31,13 +31,15 @@ DEMO_ROWS = {  # by the beginning of a template's name
     "6 App In seconds": (SOURCE_ROW, WITHOUT_ROW, GUIDED_ROW),
 }
 SOURCE, WITHOUT, WITH = (0, 256), (260, 516), (520, 776)  # left and right edges in what Compare Videos saves
-# Name -> panels in rows: the beginning of a saved video's name, left and right edge
+# Beginning of a template's name -> panels in rows: the beginning of a saved file's name, left and right edge
 SAVED = {
+    "3 Picture, no download": [[("embedded picture", *place) for place in (SOURCE, WITHOUT, WITH)]],
     "5 Two motions in one video": [[("combined", *place) for place in (SOURCE, WITHOUT, WITH)]],
     "5 Two motions, two places": [[("two regions", 904, 1544)]],
     "7 Fewer blocks, side by side": [[("drop fractions", left, left + 64) for left in (0, 66, 132)]],
     "8 As a LoRA, no download": [[("fym compared", *place) for place in (SOURCE, WITHOUT, WITH)]],
-    "8 As a LoRA, beside DeT": [[(f"one clip {which}", 0, 64) for which in ("DeT", "FYM", "both")]],
+    "8 As a LoRA, beside DeT": [[(f"one clip {which}", *WITHOUT) for which in ("DeT", "FYM", "both")]],
+    "9 Heads of a model, a map": [[("fym compared", *SOURCE)], [("heads balanced", 0, 460)]],
 }
 GROUND, INK, FAINT, BLUE, ORANGE = (24, 26, 30), (226, 226, 226), (78, 84, 92), (98, 176, 240), (255, 168, 76)
 Rows = list[list[Image.Image]]
@@ -73,21 +75,28 @@ def of_demo(rows: tuple[int, ...]) -> Iterator[Rows]:
 
 
 def of_videos(folder: Path, rows: list[list[tuple[str, int, int]]]) -> Iterator[Rows] | None:
-    """Panels of the newest videos of their names; None where one is not there."""
-    from det_core.media.video import read_video
-
+    """Panels of the newest videos and pictures of their names; None where one is not there."""
     names = {name for row in rows for name, *_ in row}
-    newest = {name: max(folder.glob(f"{name}_*.mp4"), default=None) for name in names}
+    newest = {name: max(folder.glob(f"{name}_*"), default=None) for name in names}
     if None in newest.values():
         return None
-    videos = {name: read_video(path).frames for name, path in newest.items()}
+    shown = {name: _frames(path) for name, path in newest.items()}
 
     def panel(name: str, left: int, right: int, frame: int) -> Image.Image:
-        picture = Image.fromarray(videos[name][frame].numpy())
-        high = 256 if picture.height >= 256 else 64  # what is above are words
+        picture = shown[name][frame % len(shown[name])]
+        high = next(h for h in (256, 192, 64) if picture.height >= h)  # what is above are words
         return picture.crop((left, picture.height - high, right, picture.height))
 
     return ([[panel(*place, frame) for place in row] for row in rows] for frame in range(FRAMES))
+
+
+def _frames(path: Path) -> list[Image.Image]:
+    """Of a video, or the one of a picture."""
+    from det_core.media.video import read_video
+
+    if path.suffix == ".png":
+        return [Image.open(path).convert("RGB")]
+    return [Image.fromarray(frame.numpy()) for frame in read_video(path).frames]
 
 
 def drawing(kind: str) -> Callable[[], Iterator[Rows]]:
@@ -140,8 +149,9 @@ def _box(words: str, colour: tuple[int, int, int]) -> Image.Image:
 
 def panels(title: str, saved: Path | None) -> Iterator[Rows] | None:
     """What a template's thumbnail shows, None where it stays as it is."""
-    if title in SAVED:
-        return of_videos(saved, SAVED[title]) if saved else None
+    for begins, places in SAVED.items():
+        if title.startswith(begins):
+            return of_videos(saved, places) if saved else None
     for begins, rows in DEMO_ROWS.items():
         if title.startswith(begins):
             return of_demo(rows)
