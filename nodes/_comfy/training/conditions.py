@@ -129,6 +129,16 @@ def check_single_frames(denoiser) -> None:
         pass  # a model whose positions cannot be set says so
 
 
+def beside_the_text(conditioning: list) -> dict:
+    """What a CONDITIONING holds beside its one text. Raises: ValueError if several are combined in it."""
+    if len(conditioning) > 1:
+        raise ValueError(
+            f"this caption is {len(conditioning)} conditionings combined, and a step learns under one: connect what "
+            "one text encoder gives, with all that the clip shows in its words"
+        )
+    return conditioning[0][1]
+
+
 def check_conditioning(model, given: dict, frames: int, masked: bool = False) -> None:
     """Refuse a CONDITIONING, `given` beside its text, that a clip of `frames` latent frames cannot be learned under.
 

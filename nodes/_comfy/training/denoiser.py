@@ -39,12 +39,15 @@ class ComfyDenoiser:
         conditions: Conditions,
         model_options: dict,
         *,
+        load: Callable[[], None],
         empty: Conditions | None = None,
         guidance: float = 1.0,
     ):
         """
         Args:
             conditions: what the caption says of the clip. model_options: those of the sampling.
+            load: loads the MODEL and what its conditioning needs for training, a step's memory left free beside them;
+                to be called again when something else has run in between.
             empty, guidance: for a base model whose one answer for a caption holds the guidance already. `predict_x0`
                 is then that answer with `guidance` taken out again: (x0(caption) + (g - 1) x0(empty)) / g, where the
                 bare model makes x0(empty).
@@ -53,7 +56,7 @@ class ComfyDenoiser:
         self.transformer: nn.Module = unwrapped(model.diffusion_model)
         self.device = patcher.load_device
         self.conditions, self._options = conditions, model_options
-        self._empty, self._guidance = empty, guidance
+        self.load, self._empty, self._guidance = load, empty, guidance
         self._times: Positions = None
         self._extra: dict = {}
         self._grid: Grid | None = None

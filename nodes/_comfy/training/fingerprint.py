@@ -24,7 +24,7 @@ def fingerprint(*values: Any) -> str:
 
 
 def model_fingerprint(patcher) -> str:
-    """Of a MODEL: its weights as they lie in its file and the patches (LoRAs) upon them, some numbers of each.
+    """Of a MODEL: its weights as they lie in its file and the LoRAs upon them, patched or injected, some numbers each.
 
     Sampling settings and wrappers do not count: a training draws its own times and calls the model itself.
     """
@@ -36,16 +36,26 @@ def model_fingerprint(patcher) -> str:
             _feed(digest, (name, _some(weight if kept is None else kept.weight)))
         for name in sorted(patcher.patches, key=str):
             _feed(digest, (name, [_patch(patch) for patch in patcher.patches[name]]))
+        for name in sorted(patcher.injections, key=str):
+            _feed(digest, (name, [_injection(injection) for injection in patcher.injections[name]]))
     return digest.hexdigest()[:16]
 
 
-def _patch(value: Any) -> Any:
+def _patch(value: Any, rounded: torch.dtype | None = None) -> Any:
     """A patch with some numbers of each tensor in it; LoRAs come as objects that hold their `weights`."""
     if isinstance(value, torch.Tensor):
-        return _some(value)
+        return _some(value if rounded is None else value.to(rounded))
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_patch(item) for item in value]
-    return _patch(value.weights) if hasattr(value, "weights") else value
+        return [_patch(item, rounded) for item in value]
+    return _patch(value.weights, rounded) if hasattr(value, "weights") else value
+
+
+def _injection(value: Any) -> Any:
+    """What an injection puts into the model, as far as it can be told: of a bypassed LoRA its weights, which the
+    function that injects them holds in its closure. ComfyUI rounds them to the model's format when it first does."""
+    cells = getattr(value.inject, "__closure__", None) or ()
+    hooks = [hook for cell in cells for hook in getattr(cell.cell_contents, "hooks", ())]
+    return [(_patch(hook.adapter, torch.bfloat16), hook.multiplier) for hook in hooks]
 
 
 def _some(tensor: torch.Tensor) -> tuple:

@@ -15,7 +15,7 @@ from ....det_core.training.config import FitConfig
 from ..loading.model_spec import model_spec
 from ..sampling.adapter_wrapper import has_adapter
 from ..sockets.checked import latent_tracks, noise_mask_of, video_channels, video_latents
-from .conditions import check_conditioning
+from .conditions import beside_the_text, check_conditioning
 from .fingerprint import fingerprint, model_fingerprint
 from .memory_check import check_fits
 from .trainable import trainable
@@ -59,7 +59,7 @@ class Prepared:
         """
         if empty is None:
             return self
-        check_conditioning(self.model.model, empty[0][1], self.latents.shape[2], self.mask is not None)
+        check_conditioning(self.model.model, beside_the_text(empty), self.latents.shape[2], self.mask is not None)
         return replace(self, empty=empty, guidance=guidance)
 
     def for_steps(self, shape: torch.Size, config: FitConfig, **sizes) -> Prepared:

@@ -12,7 +12,6 @@ import torch
 
 from ....det_core.lora.lora import LoRA
 from ..display.live import Row, some_frames
-from ..gradients.weights import load_for_autograd
 from ..sampling.adapter_wrapper import apply_adapter
 from ..sampling.call import with_silence
 
@@ -65,7 +64,7 @@ class Sampler:
             yield
         finally:
             mm.in_training = training
-            load_for_autograd([self.denoiser.patcher])
+            self.denoiser.load()
             self.denoiser.patcher.pre_run()
 
     @contextmanager

@@ -23,7 +23,7 @@ from ..gradients.blocks import copied, protected
 from ..gradients.quantised import differentiable_forwards
 from ..gradients.weights import load_for_autograd, own_patcher
 from ..sampling.call import stream_shapes
-from .conditions import Conditions, check_conditioning, check_single_frames
+from .conditions import Conditions, beside_the_text, check_conditioning, check_single_frames
 from .denoiser import ComfyDenoiser
 
 INJECTORS = ("audio_injector", "music_injector")
@@ -53,9 +53,9 @@ def trainable(
         single_frames: frames on their own will be looked at, too.
         empty, guidance: CONDITIONING of an empty prompt, and the guidance that is in the model's answer; see the
         denoiser.
-    Raises: ValueError if the conditioning does not fit the source or the model.
+    Raises: ValueError if the conditioning does not fit the source or the model, or is of several captions.
     """
-    check_conditioning(model.model, positive[0][1], latents.shape[2], mask is not None)
+    check_conditioning(model.model, beside_the_text(positive), latents.shape[2], mask is not None)
     with torch.inference_mode():  # the mode in which they were loaded
         mm.unload_all_models()  # VAE and text encoder of earlier nodes
     mm.soft_empty_cache()
@@ -70,7 +70,8 @@ def trainable(
         extra, extra_memory = comfy.sampler_helpers.get_additional_models(conds, patcher.model_dtype())
         extra += patcher.get_nested_additional_models()
         stack.callback(lambda: comfy.sampler_helpers.cleanup_models(conds, extra))
-        load_for_autograd([patcher, *extra], memory + extra_memory)
+        load = partial(load_for_autograd, [patcher, *extra], memory + extra_memory)
+        load()
         real = patcher.model
         stack.callback(patcher.cleanup)
         patcher.pre_run()
@@ -78,7 +79,7 @@ def trainable(
         about = _conditions(real, conds, x0, mask)
         options["transformer_options"] = {**patcher.apply_hooks(hooks=None), **options["transformer_options"]}
         dit, of_empty = real.diffusion_model, {"empty": about.get("empty"), "guidance": guidance}
-        denoiser = ComfyDenoiser(patcher, real, spec, about["positive"], options, **of_empty)
+        denoiser = ComfyDenoiser(patcher, real, spec, about["positive"], options, load=load, **of_empty)
         if single_frames:
             check_single_frames(denoiser)
         stack.enter_context(overridden(differentiable_forwards(dit)))
