@@ -136,7 +136,7 @@ class TrainState:
         try:
             with open_tensors(path) as file:
                 metadata = _checked_metadata(path, file.metadata() or {})
-                state = cls({name: file.get_tensor(name) for name in file.keys()}, *metadata)
+                state = cls({name: file.get_tensor(name).clone() for name in file.keys()}, *metadata)
         except ValueError as error:
             raise ValueError(f"cannot resume: {error}") from None
         if wrong := _wrong_with(state.tensors):
