@@ -22,19 +22,24 @@ def guidance_memory(
     mlp_ratio: float = 4.0,
     text_tokens: int | None = None,
 ) -> int:
-    """Bytes that the gradient through blocks 0 to `block` takes beside the weights, within 15% of measured
-    (HunyuanVideo 1.5 and MiniMax H3: 18%).
+    """Bytes that the gradient through blocks 0 to `block` takes beside the weights, within 15% of measured.
 
-    It is a training step's of a model that ends there (`training_memory`), which peaks at its end where all is kept:
-    there the loss holds features, their product and both gradients in 32 bits.
+    Where blocks are computed again ("full") it is a training step's of a model that ends there (`training_memory`),
+    which peaks in one block's backward. Where all is kept, the last block has that peak, and those before it keep what
+    a training's blocks keep, but for the sum with their kernel's output. The first one saves nothing: unlike in
+    training, its input needs a gradient.
     """
-    half = replace(spec, taps=spec.taps[: block + 1])
-    kept = training_memory(
-        half, latent_shape, policy=policy, dtype=dtype, mlp_ratio=mlp_ratio, batch=latent_shape[0], mid_dim=0,
-        parameters=0, text_tokens=text_tokens,
+    ends = 1 if policy == "none" else block + 1
+    peak = training_memory(
+        replace(spec, taps=spec.taps[:ends], boundary=None), latent_shape, policy="full", dtype=dtype,
+        mlp_ratio=mlp_ratio, batch=latent_shape[0], mid_dim=0, parameters=0, text_tokens=text_tokens,
     )  # fmt: skip
-    features = latent_shape[0] * math.prod(spec.grid(latent_shape)) * spec.dim * 4
-    return kept.total + (4 * features if policy == "none" else 0)
+    if policy != "none":
+        return peak.total
+    costs, text = spec.family.costs_of(spec, 8 * dtype.itemsize), spec.family.text_tokens
+    tokens = math.prod(spec.grid(latent_shape)) + (text if text_tokens is None or not text else text_tokens)
+    stream = latent_shape[0] * tokens * spec.dim * dtype.itemsize
+    return peak.total + int(block * (costs.block + mlp_ratio - 1 + costs.map_block * tokens) * stream)
 
 
 def gradient_pass(
