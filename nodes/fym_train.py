@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from ._comfy.training.caption import HIDDEN, caption_caution, caption_words
 from ._comfy.training.fingerprint import fingerprint
 from ._comfy.training.keeper import Keeper
 from ._comfy.training.prepared import prepared
-from ._comfy.training.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run
+from ._comfy.training.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run, told
 from ._comfy.training.sampler import LoRASampler
 from ._comfy.training.stills import encoded_stills, still_examples
 
@@ -221,7 +221,7 @@ def _saved_runs(
     where it has to be resumed, it is the spatial one that has to be there: the motion may not have begun yet."""
     spatial = saved_run(name, resume, configs["spatial"], source, "spatial")
     settings = replace(configs["spatial"], checkpoint="auto")  # which changes no result
-    beneath = fingerprint(source, asdict(settings), picked)
+    beneath = fingerprint(source, told(settings), picked)
     mode, resume = "auto", resume_of(resume)
     if resume == "start anew" or (spatial.finished and paths.state_path(f"{paths.safe_name(name)}.temporal").exists()):
         mode = resume

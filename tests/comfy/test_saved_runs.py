@@ -52,6 +52,18 @@ def test_runs_of_one_name_have_files_of_their_own(folder):
     assert len(files) == 6 and {file.parent for file in files} == {folder}
 
 
+def test_a_setting_that_came_later_makes_no_earlier_run_another(folder):
+    """The names that finished runs have on the disk; whoever adds a setting adds it to `_CAME_LATER`."""
+    from det_pack.det_core.fym.train import LoRAConfig
+    from det_pack.det_core.training.config import TrainConfig
+    from det_pack.nodes._comfy.training.runs import saved_run
+
+    names = [saved_run("a", "auto", config, "clip").file.name for config in (TrainConfig(), LoRAConfig())]
+    assert names == ["a.322112a2e159dd8f-500.state.safetensors", "a.8574b561a6de6b57-600.state.safetensors"]
+    averaged = saved_run("a", "auto", TrainConfig(average=0.95), "clip").file.name
+    assert averaged != names[0]
+
+
 def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog):
     import torch
     from det_pack.det_core.training.state import TrainState

@@ -11,6 +11,7 @@ import logging
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from .fingerprint import fingerprint
 logger = logging.getLogger(__name__)
 
 _CHANGES_NOTHING = ("steps", "checkpoint")  # settings that do not make another run
+_CAME_LATER = {"average": 0.0}  # settings of runs that know nothing of them, at the value that those were made with
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def saved_run(name: str, resume: str | bool, config: FitConfig, source: str, sta
     Raises: ValueError if it must resume and cannot; the message says what differs from the run that is there.
     """
     resume = resume_of(resume)
-    settings = {k: v for k, v in asdict(config).items() if k not in _CHANGES_NOTHING}
+    settings = {k: v for k, v in told(config).items() if k not in _CHANGES_NOTHING}
     named = f"{paths.safe_name(name)}.{stage}" if stage else paths.safe_name(name)
     stem = f"{named}.{fingerprint(source, type(config).__name__, settings)}"
     file = paths.state_path(f"{stem}-{config.steps}")
@@ -84,6 +86,11 @@ def saved_run(name: str, resume: str | bool, config: FitConfig, source: str, sta
     if resume == "must resume":
         return SavedRun(file, _of_earlier_version(name, named, config), config.steps)
     return SavedRun(file, None, config.steps)
+
+
+def told(config: FitConfig) -> dict[str, Any]:
+    """The settings that a run is known by: the same for a run of an earlier version of the pack."""
+    return {name: value for name, value in asdict(config).items() if _CAME_LATER.get(name) != value}
 
 
 def load_weights(adapter: nn.Module, state: TrainState) -> None:
