@@ -90,7 +90,7 @@ def saved_run(name: str, resume: str | bool, config: FitConfig, source: str, sta
 
 def told(config: FitConfig) -> dict[str, Any]:
     """The settings that a run is known by: the same for a run of an earlier version of the pack."""
-    return {name: value for name, value in asdict(config).items() if _CAME_LATER.get(name) != value}
+    return {name: value for name, value in asdict(config).items() if (name, value) not in _CAME_LATER.items()}
 
 
 def load_weights(adapter: nn.Module, state: TrainState) -> None:
