@@ -119,8 +119,11 @@ def test_two_motions_in_two_places(server):
     graph = workflow("regions_embedded")
     for node in nodes(graph, "DeTTrainMotionAdapter"):
         node["inputs"] |= {"steps": 3, "learning_rate": 0.05}
+    for node in nodes(graph, "DeTApplyMotionAdapter"):
+        # the last block alone, in one step: no attention after it spreads the motion
+        node["inputs"] |= {"blocks": "7", "strength": 8.0}
     for node in nodes(graph, "KSampler"):
-        node["inputs"]["steps"] = 4
+        node["inputs"]["steps"] = 1
 
     def result():
         """(T, H, W, 3) of the wide picture, four pixels to one of the model's."""
@@ -131,7 +134,8 @@ def test_two_motions_in_two_places(server):
     (right,) = [n for n in nodes(graph, "DeTApplyMotionAdapter") if n["_meta"]["title"].endswith("right")]
     right["inputs"]["strength"] = 0.0
     change = (both - result()).abs().mean((0, 1, 3))
-    assert change[320:].mean() > 1.5 * change[:320].mean() and change.mean() > 0.002
+    assert change[320:].mean() > 1.5 * change[:320].mean(), "the left changes by what H.264 loses"
+    assert change[320:].mean() > 0.0015
 
 
 def test_compare(server):
