@@ -4,8 +4,9 @@ A single-stream block's kernel is added to the attention half of that projection
 block's attention module, which ends before the projection; natively it is `linear2`, fed with text first, video last.
 HunyuanVideo 1.5 has a file of its own.
 
-The training and sampling values are the paper's (supplement): kernel 5, 100 warm-up steps, 49x512x768, 30 steps, all
-single-stream blocks dropped. The flow shift of 7 is the model's own. Steps and learning rate: `Defaults` (`spec.py`).
+The training and sampling values are the paper's (supplement): kernel 5, 100 warm-up steps, 512x768, 30 sampling steps,
+all single-stream blocks dropped. The flow shift of 7 and the rate are the model's own, the block that guidance reads is
+ours. Training steps, learning rate, kernel width and the 49 frames: `Defaults` (`spec.py`).
 """
 
 from __future__ import annotations
