@@ -50,8 +50,8 @@ class DeTApplyMotionAdapter(io.ComfyNode):
                     tooltip=(
                         "Share of the blocks, from the last one back, whose kernels are left out: they hold the "
                         "look of the source "
-                        "more than its motion. -1 takes what the adapter recommends (about 0.65, the paper's "
-                        "value); 0 keeps all: "
+                        "more than its motion. -1 takes what the adapter recommends (0.65 in the paper; 0 if "
+                        "trained by the preset fast); 0 keeps all: "
                         "closer motion, less obedience to the prompt."
                     ),
                 ),
