@@ -187,6 +187,7 @@ FORMATS = (  # where bfloat16 is named: it is decided in the first, the others r
     "det_core/models/embedded/train.py",
     "det_core/models/embedded/world/train.py",
     "nodes/_comfy/loading/",
+    "nodes/_comfy/training/fingerprint.py",  # of weights that ComfyUI rounds
 )
 
 
