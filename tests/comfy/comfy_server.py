@@ -151,9 +151,11 @@ class ComfyServer:
         return self.wait(self.queue(graph), timeout)
 
     def free(self) -> None:
-        """Forget models and cached outputs, so that the same graph runs again."""
-        self.post("/free", {"unload_models": True, "free_memory": True})
-        time.sleep(0.5)
+        """Forget models and cached outputs, so that the same graph runs again. Asked for twice: while it tidies up
+        after a prompt, ComfyUI hears nobody, and does what it was asked only after the next prompt."""
+        for _ in range(2):
+            self.post("/free", {"unload_models": True, "free_memory": True})
+            time.sleep(1)
 
     def file(self, result: dict) -> Path:
         """The file behind one entry of an output's ui."""
