@@ -41,6 +41,7 @@ def test_every_unit_is_run_once_and_a_second_run_does_nothing(data, tmp_path):
     assert scores(again) == scores(run)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(data, tmp_path):
     whole = bench(data, tmp_path / "whole", bench_fakes.Counting(tmp_path / "calls"))
     out, journal = tmp_path / "killed", tmp_path / "killed_calls"
@@ -65,6 +66,7 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_numbers(data, t
     assert not list(out.rglob(".*.json")) or len(resumed.results) == 48
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(data, tmp_path):
     alone = bench(data, tmp_path / "alone")
     cases, _ = read_cases(data)
