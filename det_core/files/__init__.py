@@ -4,6 +4,7 @@ from .names import check_name, is_hidden, natural, slug
 from .reading import (
     array_names,
     checked_json,
+    copied,
     is_plain,
     open_tensors,
     read_arrays,
@@ -20,6 +21,7 @@ __all__ = [
     "check_name",
     "check_writable",
     "checked_json",
+    "copied",
     "is_hidden",
     "is_plain",
     "natural",

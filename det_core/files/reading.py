@@ -23,9 +23,7 @@ MAX_TEXT_BYTES = 4096  # of a text in an .npz
 @contextmanager
 def open_tensors(path: str | os.PathLike) -> Iterator[safe_open]:
     """An open .safetensors file, on the CPU. Raises ValueError if it is missing, damaged, or another kind of file, also
-    if that shows only when the body reads from it.
-
-    Its tensors keep it mapped, and Windows lets no mapped file be written over: what outlives the body is cloned."""
+    if that shows only when the body reads from it. What outlives the body is taken from it by `copied`."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: there is no such file")
     try:
@@ -35,10 +33,16 @@ def open_tensors(path: str | os.PathLike) -> Iterator[safe_open]:
         raise ValueError(f"{path} is damaged or no .safetensors file: {_one_line(error)}") from None
 
 
+def copied(file: safe_open, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of an open file, all or those of `names`. As the file gives them they would keep it mapped, and Windows
+    lets no mapped file be written over."""
+    return {name: file.get_tensor(name).clone() for name in (file.keys() if names is None else names)}
+
+
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a .safetensors file. Raises ValueError as `open_tensors` does."""
     with open_tensors(path) as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}
+        return copied(file), file.metadata() or {}
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

@@ -76,7 +76,7 @@ def write_tensors(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], 
 
     Text that is no Unicode (a file's name, an argument in another encoding) is written with question marks."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
+    text = {key: str.encode(value, "utf-8", "replace").decode() for key, value in metadata.items()}
     with atomic_write(path) as temporary:
         save_file(on_cpu, temporary, metadata=text)
 

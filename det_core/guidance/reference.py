@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from ..files import atomic_write
+from ..files import copied, open_tensors, write_tensors
 from ..media.card import card
 from ..models.families import DiTSpec
 from ..tracking.tracks import Tracks
@@ -58,25 +56,19 @@ class MotionReference:
 
     def save(self, path: str | Path) -> None:
         """Write the file atomically; raises OSError with the path if it cannot be written."""
-        tensors = {"latents": self.latents.contiguous()}
+        tensors = {"latents": self.latents}
         if self.subject is not None:
-            tensors["subject"] = self.subject.to("cpu", torch.uint8).contiguous()
+            tensors["subject"] = self.subject.to(torch.uint8)
         stamp = {"format_version": str(FORMAT_VERSION), "method": METHOD, "base_model": self.base_model}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={**self.metadata, **stamp})
+        write_tensors(path, tensors, {**self.metadata, **stamp})
 
     @classmethod
     def load(cls, path: str | Path) -> MotionReference:
         """Read a file. Raises ValueError with the path if it is missing, damaged, or something else."""
-        if not Path(path).is_file():
-            raise ValueError(f"{path}: there is no such file")
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                metadata = dict(file.metadata() or {})
-                _check_metadata(path, metadata)
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is damaged or no .safetensors file: {error}") from None
+        with open_tensors(path) as file:
+            metadata = dict(file.metadata() or {})
+            _check_metadata(path, metadata)
+            tensors = copied(file)
         if "latents" not in tensors or not torch.isfinite(tensors["latents"]).all():
             raise ValueError(f"{path} is damaged: it has no finite latents")
         subject = tensors["subject"].bool() if "subject" in tensors else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..files import array_names, atomic_write, is_plain, open_tensors, read_arrays, read_pickled, write_tensors
+from ..files import array_names, atomic_write, copied, is_plain, open_tensors, read_arrays, read_pickled, write_tensors
 
 if TYPE_CHECKING:
     from .tracks import Tracks
@@ -85,7 +85,7 @@ def _from_safetensors(path: Path, make: Make) -> Tracks:
         names = set(file.keys())
         if not {"points", "visible"} <= names:
             raise ValueError(f"no tracks in it (found {_listed(names)}); expected points and visible")
-        found = {name: file.get_tensor(name).clone() for name in names & {"points", "visible", "query_frames"}}
+        found = copied(file, names & {"points", "visible", "query_frames"})
         return _real(make, found, (file.metadata() or {}).get("tracker", ""))
 
 

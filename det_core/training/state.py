@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..files import checked_json, open_tensors, read_metadata, write_tensors
+from ..files import checked_json, copied, open_tensors, read_metadata, write_tensors
 
 FORMAT = "det-train-state-1"
 SUFFIX = ".state.safetensors"
@@ -136,7 +136,7 @@ class TrainState:
         try:
             with open_tensors(path) as file:
                 metadata = _checked_metadata(path, file.metadata() or {})
-                state = cls({name: file.get_tensor(name).clone() for name in file.keys()}, *metadata)
+                state = cls(copied(file), *metadata)
         except ValueError as error:
             raise ValueError(f"cannot resume: {error}") from None
         if wrong := _wrong_with(state.tensors):

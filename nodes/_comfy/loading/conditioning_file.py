@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ....det_core.files import atomic_write
+from ....det_core.files import atomic_write, copied
 
 FORMAT = "det_conditioning"
 
@@ -44,9 +44,9 @@ def load_conditioning(path: Path) -> list:
             if about.get("format") != FORMAT:
                 raise ValueError(f"{path.name} is no saved conditioning: choose one that Save Conditioning wrote")
             options = json.loads(about["options"])
-            for key in file.keys():
+            for key, tensor in copied(file).items():
                 index, name = key.split(".", 1)
-                options[int(index)][name] = file.get_tensor(key).clone()
+                options[int(index)][name] = tensor
     except (SafetensorError, OSError, KeyError, IndexError, json.JSONDecodeError) as error:
         raise ValueError(f"{path.name} is damaged: {error}; save the conditioning again") from None
     return [[entry.pop("cond"), entry] for entry in options]
