@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from .media.frame_map import FrameMap
-from .media.video import read_video
+from .media.video import VideoFile, read_video
 from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
 from .metrics.motion import motion_fidelity
@@ -209,12 +209,11 @@ def evaluate_files(
     those frames count that a training of so many frames looks at: `SourceFiles` says what fps and longer choose. Where
     the source is the shorter one, both are taken to span the same time.
     """
-    frames = None if generated.suffix in TRACK_FILES else read_video(generated).frames
-    count = Tracks.load(generated).frames if frames is None else len(frames)
-    wanted = _source_tracks(source, count, mask, tracker, device, fps, longer)
-    if frames is None:
-        got = Tracks.load(generated)
-    else:
+    got = Tracks.load(generated) if generated.suffix in TRACK_FILES else None
+    frames = read_video(generated).frames if got is None else None
+    count = len(frames) if got is None else got.frames
+    wanted = _compared_tracks(source, count, mask, tracker, device, fps, longer)
+    if got is None:
         got = track_again(frames, wanted, tracker=tracker, device=device)
     got = got.resample(wanted.frames)
     matching = "index" if len(wanted) == len(got) else "best"
@@ -241,25 +240,23 @@ def by_reference_code(wanted: Tracks, got: Tracks) -> float | None:
         return None
 
 
-def _source_tracks(
+def _compared_tracks(
     source: Path, count: int, mask: Path | None, tracker: str, device: str, fps: float | None, longer: str | None
 ) -> Tracks:
     """The source's tracks over the frames that stand for it in a video of `count` frames."""
-    tracks = Tracks.load(source) if source.suffix in TRACK_FILES else None
-    video = read_video(source) if tracks is None else None
-    there = tracks.frames if video is None else len(video.frames)
-    if there <= count and fps is None:
-        return tracks if video is None else track_subject(video.frames, mask, tracker=tracker, device=device)
-    if video is None and fps is not None:
+    tracked = source.suffix in TRACK_FILES
+    if tracked and fps is not None:
         raise ValueError(f"{source} holds tracks, which have no rate: leave out --fps, or give the video")
-    rate = 0.0 if video is None else video.fps
-    chosen = chosen_frames(there, rate, count, ANY_LENGTH, name=str(source), wanted=fps, longer=longer).frames
-    log.info("%d of the source's %d frames are compared, from %d to %d", count, there, chosen[0], chosen[-1])
-    if video is None:
-        return tracks.at(list(chosen))
-    passed = video.frames[chosen[0] : chosen[-1] + 1]
-    followed_through = track_subject(passed, mask, tracker=tracker, device=device)
-    return followed_through.at([number - chosen[0] for number in chosen])
+    given = Tracks.load(source) if tracked else VideoFile.open(source)
+    there, rate = given.frames, 0.0 if tracked else given.fps
+    chosen = list(range(there))
+    if there > count or fps is not None:
+        chosen = list(chosen_frames(there, rate, count, ANY_LENGTH, name=str(source), wanted=fps, longer=longer).frames)
+        log.info("%d of the source's %d frames are compared, from %d to %d", count, there, chosen[0], chosen[-1])
+    if tracked:
+        return given.at(chosen)
+    passed = given.read(range(chosen[0], chosen[-1] + 1))
+    return track_subject(passed, mask, tracker=tracker, device=device).at([number - chosen[0] for number in chosen])
 
 
 def _missing(pictures: bool, prompt: str | None, clip: Path | None, dino: Path | None) -> dict[str, str]:
