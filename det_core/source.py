@@ -110,10 +110,7 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
         frames = clip.read(chosen)
         pixels = resize_frames(frames, height, width)
     else:
-        if files.tracker != SPRITE:
-            resolve_tracker(files.tracker)
-        elif not spec.family.of_sprites:
-            raise ValueError("--tracker sprite reads clips of the embedded model's kind: use auto with this model")
+        check_tracker(files.tracker, spec)
         # Trackers rely on small steps: they see every frame from the first chosen one to the last.
         passed = clip.read(range(chosen[0], chosen[-1] + 1))
         among = [number - chosen[0] for number in chosen]
@@ -130,6 +127,14 @@ def load_source(files: SourceFiles, spec: DiTSpec, *, device: torch.device | str
     if used.said:
         log.info("%d of %d frames are used: %s", len(chosen), clip.frames, used.said)
     return Source(files.video.name, _digest(files.video), used.fps, frames, pixels, tracks)
+
+
+def check_tracker(name: str, spec: DiTSpec) -> None:
+    """Raises: ValueError if the tracker is none that can be used with this model."""
+    if name != SPRITE:
+        resolve_tracker(name)
+    elif not spec.family.of_sprites:
+        raise ValueError("--tracker sprite reads clips of the embedded model's kind: use auto with this model")
 
 
 def frames_used(files: SourceFiles, frames: int, fps: float, spec: DiTSpec) -> Timed:
@@ -149,9 +154,8 @@ def chosen_frames(
         said = f"one frame in {chosen.step}" if chosen.step > 1 else ""
         return Timed(tuple(chosen), fps / chosen.step, said)
     clip = timed(available, fps, wanted or 0.0)
-    choose_frames(  # refuses what is too short
-        len(clip.frames), count, codec=codec, name=f"{name} at {clip.fps:.4g} frames a second"
-    )
+    at_rate = f"{name} at {clip.fps:.4g} frames a second"
+    choose_frames(len(clip.frames), count, codec=codec, name=at_rate)  # refuses what is too short
     return shortened(clip, count, longer or "cut")
 
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..models.base_model import BaseModel, load_base_model
+from ..models.base_model import EMBEDDED_WORLD, BaseModel, load_base_model
 from ..models.compute.precision import Compute
+from ..models.families import DiTSpec
 from ..models.generate import Sampling, generate, latent_shape
 from ..source import Source, SourceFiles, load_source
 from .adapters import TRAINED, Adapters, Trained, peak_mb, reset_peak
@@ -52,6 +53,12 @@ class MethodSettings:
     first_frame: bool = False  # every video is given its first frame, trainings the source's
 
 
+def check_first_frame(spec: DiTSpec, model: str) -> None:
+    """Raises: ValueError if no first frame can be given to the model of this name."""
+    if not spec.family.of_world:
+        raise ValueError(f"--first-frame: {model} takes no first frame; {EMBEDDED_WORLD} does")
+
+
 class Methods:
     """Runs units; one per process. The last source and the last adapter stay in memory, so run groups in order."""
 
@@ -62,8 +69,8 @@ class Methods:
         tools = (str(self.model.denoiser.device), settings.clip, settings.dino)
         exact = WorldMeasures if self.model.denoiser.spec.family.of_world else SpriteMeasures
         self.measures = exact() if self.of_sprites else VideoMeasures(*tools)
-        if settings.first_frame and not hasattr(self.model, "starting_with"):
-            raise ValueError(f"--first-frame: {self.model.name} takes no first frame; embedded-world does")
+        if settings.first_frame:
+            check_first_frame(self.model.denoiser.spec, self.model.name)
         self._source: tuple[Case, Source] | None = None
         self._first_frames: dict[tuple[str, str, int], torch.Tensor] = {}
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from .. import __version__
 from ..bench import check_installed
-from ..bench.methods import NAMES, Methods, MethodSettings
+from ..bench.methods import NAMES, Methods, MethodSettings, check_first_frame
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
 from ..bench.world_cases import write_world_cases
 from ..models.base_model import EMBEDDED, EMBEDDED_WORLD, base_model_spec
 from ..models.compute.precision import Compute
-from ..source import SPRITE
-from ..tracking.trackers import resolve_tracker
+from ..source import check_tracker
 from .arguments import add_device_argument, add_feature_arguments, count
 
 HELP = "run methods over a benchmark and write a report"
@@ -98,8 +97,7 @@ def run(args: argparse.Namespace) -> None:
 
 def check_before_claiming(args: argparse.Namespace) -> None:
     """Refuse what no unit could be run with, before the folder is taken for it."""
-    base_model_spec(args.model)
-    if args.tracker != SPRITE:
-        resolve_tracker(args.tracker)
-    if args.first_frame and args.model != EMBEDDED_WORLD:
-        raise ValueError(f"--first-frame: {args.model} takes no first frame; {EMBEDDED_WORLD} does")
+    spec = base_model_spec(args.model)
+    check_tracker(args.tracker, spec)
+    if args.first_frame:
+        check_first_frame(spec, args.model)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ..models.compute.memory import training_memory
+from ..models.compute.memory import tokens_of, training_memory
 from ..models.families import DiTSpec
 from .guide import Plan
 
@@ -36,8 +36,7 @@ def guidance_memory(
     )  # fmt: skip
     if policy != "none":
         return peak.total
-    costs, text = spec.family.costs_of(spec, 8 * dtype.itemsize), spec.family.text_tokens
-    tokens = math.prod(spec.grid(latent_shape)) + (text if text_tokens is None or not text else text_tokens)
+    costs, tokens = spec.family.costs_of(spec, 8 * dtype.itemsize), tokens_of(spec, latent_shape, text_tokens)
     stream = latent_shape[0] * tokens * spec.dim * dtype.itemsize
     return peak.total + int(block * (costs.block + mlp_ratio - 1 + costs.map_block * tokens) * stream)
 

@@ -9,12 +9,11 @@ from typing import Any
 from ..models.families import DiTSpec
 from .config import TrainConfig
 
+AVERAGE = 0.95  # so the last twenty steps or so
+
 
 def _nothing(spec: DiTSpec) -> Mapping[str, Any]:
     return {}
-
-
-AVERAGE = 0.95  # so the last twenty steps or so
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ class TrainingRun:
     def restore(self, state: TrainState) -> None:
         """Continue from `state`; see `TrainState.restore`."""
         self.step, losses = state.restore(self.adapter, self.optimizer, self.generator)
-        self.average = {name: p.clone().to(self._parameters[name]) for name, p in state.average.items()}
+        own = dict(self.adapter.named_parameters())
+        self.average = {name: p.clone().to(own[name]) for name, p in state.average.items()}
         self.reader = LossReader(losses, self.lag)
         self._random = self.generator.get_state()
 
@@ -197,10 +198,6 @@ class TrainingRun:
         generator.set_state(self._random)
         draw(generator)
 
-    @property
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self.adapter.named_parameters())
-
     @torch.no_grad()
     def _follow(self) -> None:
         """Let the average take in the weights of the step, unless it was not finite."""
@@ -209,7 +206,7 @@ class TrainingRun:
         share = torch.tensor(1 - self.config.average)
         if self.reader.bad is not None:
             share = share.to(self.reader.bad.device) * ~self.reader.bad
-        for name, parameter in self._parameters.items():
+        for name, parameter in self.adapter.named_parameters():
             if parameter.requires_grad and name in self.average:
                 self.average[name].lerp_(parameter, share)
             elif parameter.requires_grad:

@@ -80,9 +80,8 @@ def training_memory(
     defaults, blocks = spec.defaults, spec.num_blocks // (2 if spec.boundary else 1)  # one expert works at a time
     mid_dim = defaults.mid_dim if mid_dim is None else mid_dim
     kernel_size = defaults.kernel_size if kernel_size is None else kernel_size
-    video = math.prod(spec.grid(tuple(latent_shape)))
-    text = text_tokens if text_tokens is not None and spec.family.text_tokens else spec.family.text_tokens
-    stream = batch * (video + text) * spec.dim * dtype.itemsize
+    video, tokens = math.prod(spec.grid(tuple(latent_shape))), tokens_of(spec, latent_shape, text_tokens)
+    stream = batch * tokens * spec.dim * dtype.itemsize
     # A kernel keeps its hidden before and after the GELU, and its two weights as the matrix products take them.
     kernel = (2 * batch * video + 2 * kernel_size * spec.dim) * mid_dim * dtype.itemsize
     inside = max(costs.inside + 3 * mlp_ratio, costs.least + mlp_ratio)
@@ -96,9 +95,15 @@ def training_memory(
     else:
         raise ValueError(f"checkpointing is one of {', '.join(POLICIES)}; got {policy!r}")
     maps = blocks * costs.map_block if policy == "none" else costs.map_inside
-    activations += maps * stream * (video + text)
+    activations += maps * stream * tokens
     count = 2 * spec.num_blocks * spec.dim * mid_dim * kernel_size if parameters is None else parameters
     return TrainingMemory(int(activations), count * (ADAPTER_BYTES + (AVERAGE_BYTES if average else 0)))
+
+
+def tokens_of(spec: DiTSpec, latent_shape: torch.Size, text_tokens: int | None = None) -> int:
+    """How many tokens run through a model's blocks. text_tokens: as for `training_memory`."""
+    text = text_tokens if text_tokens is not None and spec.family.text_tokens else spec.family.text_tokens
+    return math.prod(spec.grid(tuple(latent_shape))) + text
 
 
 def mlp_ratio_of(transformer: nn.Module, spec: DiTSpec) -> float:

@@ -95,9 +95,10 @@ def told(config: FitConfig) -> dict[str, Any]:
 
 def load_weights(adapter: nn.Module, state: TrainState) -> None:
     """Give a fresh adapter the weights of a finished run."""
+    learned = state.learned
     with torch.inference_mode(False), torch.no_grad():
         for name, parameter in adapter.named_parameters():
-            parameter.copy_(state.learned[name])
+            parameter.copy_(learned[name])
 
 
 def _of_earlier_version(name: str, named: str, config: FitConfig) -> TrainState:
