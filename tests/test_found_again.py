@@ -88,7 +88,10 @@ def test_with_a_mask_of_something_else_all_points_are_of_the_first_frame():
     assert not subject_of(video, mask).query_frames.any()
     square = torch.zeros_like(mask)
     square[33 : 33 + SIDE, 10 : 10 + SIDE] = True
-    assert subject_of(video, square).query_frames.any()
+    found = subject_of(video, square)
+    assert found.query_frames.any()
+    painted = subject_of(video, square.float())  # as ComfyUI's MASK comes
+    assert torch.equal(painted.points, found.points) and torch.equal(painted.query_frames, found.query_frames)
 
 
 def test_the_papers_metric_takes_the_points_of_the_first_frame():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from .tracks import Tracks, sample_query_points
+from .tracks import Tracks, binary_mask, sample_query_points
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +68,14 @@ def follow_subject(
     Where the subject of the first frame is only a guess and a later one is not, all points are of later frames. With a
     mask, later frames count only if what is found to move in the first one is what the mask shows.
 
-    Args: frames (T, H, W, 3), uint8 or float in [0, 1]; mask (H, W) of the subject in the first frame, None to find
-        it; generator draws the points. See `trackers.track` for the trackers.
+    Args: frames (T, H, W, 3), uint8 or float in [0, 1]; mask (H, W) of the subject in the first frame, as
+        `binary_mask` reads it, None to find it; generator draws the points. See `trackers.track` for the trackers.
     Raises: ValueError as `found_subject`, `sample_query_points` and `track` do.
     """
     from .foreground import found_subject
     from .trackers import track
 
+    mask = None if mask is None else binary_mask(mask).cpu()
     if mask is None:
         logger.info(FOUND_BY_MOTION)
     subject, doubt = (mask, "") if mask is not None else found_subject(frames)

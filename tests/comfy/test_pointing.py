@@ -56,6 +56,24 @@ def test_pointing_chooses_among_what_moves(pack, two_movers, tmp_path, monkeypat
     assert len(said) == 1, "who pointed is not asked: the one word is for an empty box"
 
 
+def test_a_mask_on_a_clip_in_which_the_subject_is_looked_for_again(pack, tmp_path, monkeypatch):
+    import folder_paths
+    from det_pack.nodes.track import DeTTrackVideo
+    from test_found_again import HEIGHT, SIDE, WIDTH, square_over
+
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    left = 10 + 4 * torch.arange(20)
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[:, 33 : 33 + SIDE, 10 : 10 + SIDE] = 1
+    for what in ("subject", "both"):
+        tracks = DeTTrackVideo.execute(square_over(left), 30, "lk", 0, mask=mask, what_moves=what).result[0]
+        subject = ~tracks.get("still", torch.zeros(tracks["track_path"].shape[1], dtype=torch.bool))
+        first, last = tracks["track_path"][0, subject], tracks["track_path"][-1, subject]
+        started = tracks["query_frames"][subject] == 0
+        assert ((first[started, 0] >= 10) & (first[started, 0] <= 10 + SIDE)).all()
+        assert (last[:, 0] - first[:, 0])[started].median() > 60, "they follow the square"
+
+
 @pytest.mark.parametrize(
     "where, message",
     [
