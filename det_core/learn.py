@@ -8,11 +8,9 @@ from pathlib import Path
 
 from .adapter.motion_adapter import MotionAdapter
 from .models.base_model import BaseModel
-from .models.denoiser import DiffusersDenoiser
 from .models.families import DiTSpec
 from .models.generate import latent_shape
 from .models.identity import KEY as IDENTITY
-from .models.identity import identity_of
 from .models.noise import learning
 from .source import Source
 from .training.config import TrainConfig, how_trained
@@ -52,7 +50,7 @@ def train_on(
     learns_from = fingerprint(latents, cond, source.tracks)
     state_file = state_path(path, learns_from)
     earlier = earlier_state(state_file, config, learns_from) if resume else None
-    told = source.card(caption) | {"base_file": model.name} | weights_told(model.denoiser)
+    told = source.card(caption) | {"base_file": model.name} | model.denoiser.weights_told
     write = partial(_write_adapter, path, source, caption, told, model.denoiser.spec)
     with Saving(state_file, save_every, on_step=on_step, beside=write, go_on="continue with --resume") as saving:
         result = train_motion_adapter(
@@ -88,10 +86,3 @@ def _write_adapter(
             part.metadata[IDENTITY] = told[f"{IDENTITY}.{name}"]
             if name in learned:
                 part.save(path.with_name(f"{path.stem}.{name}.safetensors"))
-
-
-def weights_told(denoiser: DiffusersDenoiser) -> dict[str, str]:
-    """The metadata by which a base model's weights are known again, in ComfyUI too; of two experts, those of each."""
-    spec, model = denoiser.spec, denoiser.transformer
-    parts = {f"{IDENTITY}.{name}": model.get_submodule(name) for name in spec.experts} or {IDENTITY: model}
-    return {key: identity_of(part, spec.family).text for key, part in parts.items()}

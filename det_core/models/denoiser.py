@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from .compute.checkpointing import checkpointed
+from .compute.offload import offload_blocks
 from .compute.precision import autocast
 from .families import DiTSpec, spec_for
 from .families.positions import Positions, token_positions
+from .identity import weights_told
 from .noise import UNIFORM, Noise, shifted
 
 Condition = dict[str, torch.Tensor]
@@ -88,7 +91,7 @@ class DiffusersDenoiser:
                 `alphas_cumprod` is the noise schedule.
             guidance: what a guidance-distilled model (HunyuanVideo) is told, in training and unless sampling says
                 else; None takes the number it is sampled with.
-            device: where calls happen, if the weights are elsewhere (`offload.offload_blocks`).
+            device: where calls happen, if the weights are elsewhere (`offload`).
             bf16: compute under bfloat16 autocast; see `precision.Compute`.
         """
         self.transformer, self.scheduler, self.spec = transformer, scheduler, spec_for(transformer)
@@ -98,6 +101,16 @@ class DiffusersDenoiser:
         self.bf16 = bf16
         if self.spec.prediction == "v":
             self._alphas = scheduler.alphas_cumprod.to(self.device, torch.float32)
+
+    @cached_property
+    def weights_told(self) -> dict[str, str]:
+        """See `identity.weights_told`."""
+        return weights_told(self.transformer, self.spec)
+
+    def offload(self) -> None:
+        """Keep the weights in RAM, one block's on the device at a time; see `offload_blocks`."""
+        self.weights_told = weights_told(self.transformer, self.spec)  # they are placeholders from now on
+        offload_blocks(self.transformer, self.spec, self.device)
 
     def _alpha(self, t: torch.Tensor) -> torch.Tensor:
         return self._alphas[self._here(t).long()][:, None, None, None, None]

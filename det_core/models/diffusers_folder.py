@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import torch
 
 from ..files import checked_json
-from .compute.offload import offload_blocks
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 from .families import FAMILIES, DiTSpec, Family, spec_for
@@ -66,12 +65,12 @@ class DiffusersFolder:
         if hasattr(self.pipe.vae, "enable_tiling"):
             self.pipe.vae.enable_tiling()
         transformer = self.family.transformer_of(self.pipe).eval().requires_grad_(False)
+        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler, device=compute.device, bf16=compute.bf16)
         self._low_vram = low_vram
         if low_vram:
-            offload_blocks(transformer, spec_for(transformer), compute.device)
+            self.denoiser.offload()
         else:
             transformer.to(compute.device)
-        self.denoiser = DiffusersDenoiser(transformer, self.pipe.scheduler, device=compute.device, bf16=compute.bf16)
         self._encoded: dict[str, Condition] = {}
 
     @torch.no_grad()

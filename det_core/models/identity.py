@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .families import Family, unwrapped
+from .families import DiTSpec, Family, unwrapped
 
 KEY = "base_identity"  # of an adapter's metadata
 COUNT = 32
@@ -62,3 +62,10 @@ def identity_of(model: nn.Module, family: Family) -> Identity:
     layout it is loaded."""
     vectors = {name: v for name, v in unwrapped(model).named_parameters() if v.ndim == 1}
     return Identity.of(family.to_native(vectors).items())
+
+
+def weights_told(transformer: nn.Module, spec: DiTSpec) -> dict[str, str]:
+    """The metadata by which a diffusers transformer's weights are known again, in ComfyUI too; of two experts, those of
+    each."""
+    parts = {f"{KEY}.{name}": transformer.get_submodule(name) for name in spec.experts} or {KEY: transformer}
+    return {key: identity_of(part, spec.family).text for key, part in parts.items()}

@@ -15,7 +15,7 @@ from sentencepiece import SentencePieceProcessor
 from torch import nn
 
 from ..files import shards
-from .compute.offload import offload_blocks, offload_layers
+from .compute.offload import offload_layers
 from .compute.precision import Compute
 from .denoiser import Condition, DiffusersDenoiser
 from .families import DiTSpec, spec_for
@@ -68,11 +68,11 @@ class StepVideoFolder:
         weights = _weights(folder / "transformer", compute.dtype)
         sizes = transformer.published_sizes(weights)
         model = _filled(transformer.StepVideoTransformer(**sizes, dtype=compute.dtype, device="meta"), weights)
+        self.denoiser = DiffusersDenoiser(model, device=compute.device, bf16=compute.bf16)
         if low_vram:
-            offload_blocks(model, spec_for(model), compute.device)
+            self.denoiser.offload()
         else:
             model.to(compute.device)
-        self.denoiser = DiffusersDenoiser(model, device=compute.device, bf16=compute.bf16)
         weights = vae.file_keys(load_file(folder / VAE_FILE))
         self.vae = _filled(vae.StepVideoVAE(**vae.published_sizes(weights), device="meta"), weights).to(compute.dtype)
         self._encoded: dict[str, Condition] = {}
