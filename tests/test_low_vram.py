@@ -21,7 +21,7 @@ def run(*arguments) -> int:
     return main([str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("name", ["cogvideox", "wan 2.2 A14B"])
+@pytest.mark.parametrize("name", ["cogvideox", "wan 2.2 A14B", "step-video"])
 def test_the_preset_learns_what_it_learns_without_and_knows_its_weights(name, tmp_path):
     """The adapter, and what its file says of the weights, are those of a model that is on the device whole."""
     model = written(name, tmp_path / "model")

@@ -56,6 +56,8 @@ def _headers(path: Path) -> dict[str, torch.Tensor]:
 class StepVideoFolder:
     """See `BaseModel`. `positive_suffix` is put behind every prompt, `negative_prompt` stands for the empty one."""
 
+    at_once = 1
+
     def __init__(self, folder: Path, compute: Compute, *, low_vram: bool = False):
         """low_vram: the transformer's blocks visit the device one at a time, and videos are coded in pieces.
 
