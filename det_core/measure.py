@@ -14,7 +14,7 @@ from .media.frame_map import FrameMap
 from .media.video import VideoFile, read_video
 from .metrics import edit_fidelity, temporal_consistency
 from .metrics.features import ClipFeatures, VisionFeatures
-from .metrics.motion import motion_fidelity
+from .metrics.motion import matching_of, motion_fidelity
 from .models.embedded.base_model import consistency, read_clip, scene_of, sprite_path
 from .models.embedded.world.parts import camera_places, limb_ends, moving, object_paths, swinging
 from .models.embedded.world.reader import WorldReading, read_world
@@ -215,8 +215,8 @@ def evaluate_files(
     wanted = _compared_tracks(source, count, mask, tracker, device, fps, longer)
     if got is None:
         got = track_again(frames, wanted, tracker=tracker, device=device)
+    matching = matching_of(wanted.resample(got.frames), got)
     got = got.resample(wanted.frames)
-    matching = "index" if len(wanted) == len(got) else "best"
     pixels = None if frames is None else frames.float() / 255
     found = followed(wanted, got, matching)
     missing = _missing(pixels is not None, prompt, clip, dino)

@@ -7,7 +7,7 @@ import logging
 import torch
 from comfy_api.latest import io, ui
 
-from ..det_core.metrics.motion import VARIANTS, MotionScore, motion_fidelity
+from ..det_core.metrics.motion import VARIANTS, MotionScore, matching_of, motion_fidelity
 from ..det_core.tracking.tracks import Tracks
 from ._comfy.display.notice import say
 from ._comfy.display.plot import motion_plot
@@ -16,6 +16,11 @@ from ._comfy.sockets.checked import tracks_of, video_frames
 from ._comfy.sockets.tracking import track_video, track_video_again
 
 logger = logging.getLogger(__name__)
+
+COMPARED = {
+    "index": "the same points of both",
+    "best": "the points are not the same, so each with the track that fits it best, which scores higher",
+}
 
 
 class DeTEvaluateMotion(io.ComfyNode):
@@ -71,7 +76,8 @@ class DeTEvaluateMotion(io.ComfyNode):
                     tooltip="Source tracks (blue) and generated tracks (coloured by score) over the frame.",
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="The score, its two halves, its coverage and the number of tracks."
+                    display_name="report",
+                    tooltip="The score, its two halves, its coverage, the number of tracks and how they were matched.",
                 ),
             ],
             is_output_node=True,
@@ -85,17 +91,22 @@ class DeTEvaluateMotion(io.ComfyNode):
             found = _tracks(generated, wanted, size)
             lengths = wanted.frames, found.frames
             wanted, found = (_first_frames(tracks, min(lengths)) for tracks in (wanted, found))
-            score, reason = _score(wanted, found, variant)
+            matching = matching_of(wanted, found)
+            score, reason = _score(wanted, found, variant, matching)
         picture = background if background is not None else generated if isinstance(generated, torch.Tensor) else source
         frame = picture[0, ..., :3].float().cpu() if isinstance(picture, torch.Tensor) else None
         plot = image_of(motion_plot(wanted, found, score, frame, size))
-        report = _report(variant, score, reason, found, lengths) + _apart(source, wanted, found, variant)
+        report = _report(variant, score, reason, found, matching, lengths)
+        if matching == "index":
+            report += _apart(source, wanted, found, variant)
         say(report)
         value = float("nan") if score is None else score.score
         return io.NodeOutput(value, plot, report, ui={**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [report]})
 
 
-def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks, lengths: tuple[int, int]) -> str:
+def _report(
+    variant: str, score: MotionScore | None, reason: str, found: Tracks, matching: str, lengths: tuple[int, int]
+) -> str:
     if score is None:
         measured = f"not measured\n{reason}"
     else:
@@ -104,6 +115,7 @@ def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks,
     lines = [
         f"motion fidelity ({variant}): {measured}",
         f"{len(found)} tracks over {found.frames} frames, tracker {found.tracker or 'unknown'}",
+        *([] if variant == "reference_code" else [f"compared: {COMPARED[matching]}"]),
     ]
     if score is not None and score.doubt:
         lines.append(f"not to be trusted: {score.doubt}")
@@ -118,7 +130,7 @@ def _report(variant: str, score: MotionScore | None, reason: str, found: Tracks,
 def _apart(source, wanted: Tracks, found: Tracks, variant: str) -> str:
     """The scores of subject and camera, a line each, if the source's TRACKS say which points are whose."""
     still = source.get("still") if isinstance(source, dict) else None
-    if still is None or len(wanted) != len(found) or len(still) != len(wanted):
+    if still is None or len(still) != len(wanted):
         return ""
     from ..det_core.metrics.apart import scored_apart  # needs OpenCV
 
@@ -132,9 +144,8 @@ def _first_frames(tracks: Tracks, count: int) -> Tracks:
     return tracks.at(range(count))
 
 
-def _score(wanted: Tracks, found: Tracks, variant: str) -> tuple[MotionScore | None, str]:
+def _score(wanted: Tracks, found: Tracks, variant: str, matching: str) -> tuple[MotionScore | None, str]:
     """The score, or None and the reason: a graph must not fail because its video shows nothing that can be compared."""
-    matching = "index" if len(wanted) == len(found) else "best"
     try:
         score = motion_fidelity(wanted, found, variant=variant, matching=matching)
     except ValueError as error:

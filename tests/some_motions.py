@@ -43,3 +43,14 @@ def direct_frechet(a, b):
         return max(min(c(i - 1, j), c(i - 1, j - 1), c(i, j - 1)), d)
 
     return c(len(a) - 1, len(b) - 1)
+
+
+def on_a_disc(seed: int, points: int = 100, frames: int = 20) -> Tracks:
+    """Points drawn by chance on one disc that turns once while it goes to the right."""
+    generator = torch.Generator().manual_seed(seed)
+    radius = 0.15 * torch.rand(points, generator=generator).sqrt()
+    angle = 2 * math.pi * torch.rand(points, generator=generator)
+    time = torch.linspace(0, 1, frames)
+    turned = angle[:, None] + 2 * math.pi * time
+    path = torch.stack([radius[:, None] * turned.cos() + 0.3 + 0.4 * time, radius[:, None] * turned.sin() + 0.5], -1)
+    return Tracks(path, torch.ones(points, frames))

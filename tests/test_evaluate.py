@@ -6,8 +6,11 @@ import math
 import pytest
 import torch
 from field_job import run
+from some_motions import on_a_disc
 
 from det_core.measure import evaluate_files
+from det_core.metrics import matching_of
+from det_core.tracking.trackers import track_again
 from det_core.tracking.tracks import Tracks
 
 
@@ -64,3 +67,25 @@ def test_what_makes_no_sense_is_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert run(*words, "--longer", "thin") == 0
     assert json.loads(capsys.readouterr().out)["motion_fidelity"] == pytest.approx(1.0)
+
+
+def test_only_the_same_points_are_compared_one_by_one(tmp_path):
+    """As many points are not the same points: of two choices on one disc, track n has nothing to do with track n."""
+    one, other = on_a_disc(seed=0), on_a_disc(seed=1)
+    found = scores_of(tmp_path, one, other)
+    assert found["matching"] == "best" and found["motion_fidelity"] > 0.95
+    found = scores_of(tmp_path, one, one)
+    assert found["matching"] == "index" and found["motion_fidelity"] == pytest.approx(1.0)
+    late = torch.arange(len(one)) % 20
+    assert matching_of(Tracks(one.points, one.visible, "", late), one) == "best", "chosen in other frames"
+    assert matching_of(one, one.only(torch.arange(len(one)) > 0)) == "best"
+
+
+@pytest.mark.parametrize("frames", [20, 33])
+def test_points_tracked_again_are_the_same_points(frames):
+    asked = torch.tensor([0, 0, 7, 16, 19])
+    points = torch.rand(5, 20, 2, generator=torch.Generator().manual_seed(0))
+    source = Tracks(points, torch.ones(5, 20), "lk", asked)
+    video = torch.rand(frames, 32, 48, 3, generator=torch.Generator().manual_seed(1))
+    again = track_again(video, source, tracker="lk")
+    assert matching_of(source.resample(frames), again) == "index"

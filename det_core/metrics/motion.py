@@ -14,10 +14,11 @@ from .reference_code import reference_halves
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["MINIMUM_COVERAGE", "VARIANTS", "MotionScore", "frechet_distance", "motion_fidelity"]
+__all__ = ["MINIMUM_COVERAGE", "VARIANTS", "MotionScore", "frechet_distance", "matching_of", "motion_fidelity"]
 
 VARIANTS = ("strict", "hybrid", "reference_code")
 MINIMUM_COVERAGE = 0.5  # of the source's steps must be seen in the generated video, or its motion is not measured
+SAME_PLACE = 0.01  # of the picture: more than rounding to whole pixels moves a point
 SHARED_SHARE = 0.5  # best match: two tracks must be seen together for this share of the track that looks for a partner
 
 
@@ -96,9 +97,9 @@ def motion_fidelity(
     Args:
         source, generated: tracks with the same number of frames.
         variant:   one of VARIANTS.
-        matching:  "index" compares track n with track n. "best" gives each generated track its best source track and
-            each source track its best generated track, and averages the two; what a generated track shows must be
-            seen together for at least half of the time that the track looking for a partner is visible.
+        matching:  "index" compares track n with track n, see `matching_of`. "best" gives each generated track its best
+            source track and each source track its best generated track, and averages the two; what a generated track
+            shows must be seen together for at least half of the time that the track looking for a partner is visible.
         generator: draws the 50 tracks of "reference_code"; None draws with seed 0.
 
     Raises:
@@ -123,6 +124,16 @@ def motion_fidelity(
     per_track = score.per_track.new_full((len(generated),), torch.nan)
     per_track[chosen] = score.per_track
     return replace(score, per_track=per_track)
+
+
+def matching_of(source: Tracks, generated: Tracks) -> str:
+    """How `motion_fidelity` has to match these tracks: "index" where track n of both is the same point, chosen at the
+    same place of the same frame as `track_again` does, else "best"."""
+    if len(source) != len(generated):
+        return "best"
+    (places, frames), (generated_places, generated_frames) = source.queries(), generated.queries()
+    near = (places - generated_places).abs() <= SAME_PLACE
+    return "index" if torch.equal(frames, generated_frames) and near.all() else "best"
 
 
 def _of_the_first_frame(tracks: Tracks) -> torch.Tensor:

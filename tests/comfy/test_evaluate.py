@@ -77,3 +77,22 @@ def test_a_video_that_follows_for_three_frames_and_is_lost_is_not_measured_or_no
     score, report = evaluate(tracks(), lost)
     assert "only 25% of the source's steps are seen" in report
     assert math.isnan(score) if variant == "strict" else "not to be trusted" in report
+
+
+def test_the_report_names_which_tracks_were_compared(evaluate, variant):
+    from some_motions import on_a_disc
+
+    one, other = ({**on_a_disc(seed).to_comfy(64, 64), "width": 64, "height": 64} for seed in (0, 1))
+    score, report = evaluate(one, other)
+    assert score > 0.95 and "each with the track that fits it best" in report
+    score, report = evaluate(one, one)
+    assert score == pytest.approx(1) and "the same points of both" in report
+    assert "the same points of both" in evaluate(clip(), clip("zigzag"))[1], "tracked again from the source's points"
+
+
+def test_subject_and_camera_are_told_apart_of_the_same_points_alone(evaluate):
+    from some_motions import on_a_disc
+
+    one, other = ({**on_a_disc(seed).to_comfy(64, 64), "width": 64, "height": 64} for seed in (0, 1))
+    one["still"] = torch.arange(100) >= 50
+    assert "camera:" in evaluate(one, one)[1] and "camera:" not in evaluate(one, other)[1]
