@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io, ui
 
 from ..det_core.adapter.motion_adapter import MotionAdapter
-from ..det_core.media.card import THUMBNAIL, card, picture_of
+from ..det_core.media.card import THUMBNAIL, TITLE, card, picture_of
 from ..det_core.models.families import format_blocks
 from ..det_core.models.identity import KEY as IDENTITY
 from ._comfy.display.notice import say
 from ._comfy.display.preview import image_of
 from ._comfy.loading import paths
 from ._comfy.loading.library import found_motions, in_short, library_sheet
-from ._comfy.loading.saved import saved
+from ._comfy.loading.saved import save_once
 from ._comfy.sockets.checked import DetAdapter
 from ._comfy.sockets.inputs import file_inputs
 
@@ -66,13 +68,17 @@ class DeTSaveMotionAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter, name, overwrite, caption="", preview=None, license="") -> io.NodeOutput:
-        path = paths.new_path(paths.ADAPTERS, name, overwrite=overwrite)
         caption = caption.strip()
+        told = card(preview, description=caption, license=license.strip()) | ({"caption": caption} if caption else {})
         clone = MotionAdapter(adapter.base_model, adapter.num_blocks, adapter.blocks)  # the same kernels, own metadata
-        words = {"title": path.stem, "description": caption, "license": license.strip()}
-        clone.metadata = adapter.metadata | card(preview, **words) | ({"caption": caption} if caption else {})
-        clone.save(path)
-        return saved(paths.ADAPTERS, path)
+        clone.metadata = adapter.metadata | told
+
+        def write(path: Path) -> None:
+            clone.metadata[TITLE] = path.stem
+            clone.save(path)
+
+        known = {**clone.metadata, "base_model": clone.base_model}
+        return save_once(paths.ADAPTERS, name, overwrite, clone.state_dict(), known, write)
 
 
 class DeTLoadMotionAdapter(io.ComfyNode):

@@ -36,7 +36,7 @@ class DeTSaveConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning, name: str) -> io.NodeOutput:
-        path = paths.new_path(paths.CONDITIONINGS, name, overwrite=True)
+        path = next(paths.numbered_paths(paths.CONDITIONINGS, name))
         save_conditioning(path, conditioning)
         return io.NodeOutput(paths.shown_name(paths.CONDITIONINGS, path))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from comfy_api.latest import io
 
 from ._comfy.loading import paths
-from ._comfy.loading.saved import saved
+from ._comfy.loading.saved import save_once
 from ._comfy.sockets.inputs import file_inputs
 from ._comfy.sockets.lora_model import write_lora
 
@@ -36,6 +38,6 @@ class FYMSaveMotionLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora, name, overwrite) -> io.NodeOutput:
-        path = paths.new_path(paths.LORAS, name, overwrite=overwrite)
-        metadata = write_lora(lora, path)
-        return saved(paths.LORAS, path, f", {metadata['steps']} steps" if "steps" in metadata else "")
+        metadata = getattr(lora, "metadata", {})
+        more = f", {metadata['steps']} steps" if "steps" in metadata else ""
+        return save_once(paths.LORAS, name, overwrite, lora, metadata, partial(write_lora, lora), more)

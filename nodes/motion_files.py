@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..det_core.guidance.reference import MotionReference, describe_source, subject_cells
 from ._comfy.loading import paths
 from ._comfy.loading.model_spec import model_spec
-from ._comfy.loading.saved import saved
+from ._comfy.loading.saved import save_once
 from ._comfy.sockets.checked import latent_tracks, video_channels, video_frames, video_latents
 from ._comfy.sockets.inputs import file_inputs
 
@@ -52,9 +52,9 @@ class DeTSaveMotion(io.ComfyNode):
         z = video_latents(source, video_channels(model), spec)
         subject = None if tracks is None else subject_cells(latent_tracks(tracks, z, spec), z.shape)
         about = {} if frames is None else describe_source(name, fps, video_frames(frames))
-        path = paths.new_path(paths.MOTIONS, name, overwrite=overwrite)
-        MotionReference(model.model.process_latent_in(z), spec.name, subject, about).save(path)
-        return saved(paths.MOTIONS, path)
+        motion = MotionReference(model.model.process_latent_in(z), spec.name, subject, about)
+        known = {**about, "base_model": spec.name}
+        return save_once(paths.MOTIONS, name, overwrite, motion.tensors(), known, motion.save)
 
 
 class DeTLoadMotion(io.ComfyNode):

@@ -54,13 +54,15 @@ class MotionReference:
                 "with this model's VAE"
             )
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the file holds."""
+        subject = {} if self.subject is None else {"subject": self.subject.to(torch.uint8)}
+        return {"latents": self.latents, **subject}
+
     def save(self, path: str | Path) -> None:
         """Write the file atomically; raises OSError with the path if it cannot be written."""
-        tensors = {"latents": self.latents}
-        if self.subject is not None:
-            tensors["subject"] = self.subject.to(torch.uint8)
         stamp = {"format_version": str(FORMAT_VERSION), "method": METHOD, "base_model": self.base_model}
-        write_tensors(path, tensors, {**self.metadata, **stamp})
+        write_tensors(path, self.tensors(), {**self.metadata, **stamp})
 
     @classmethod
     def load(cls, path: str | Path) -> MotionReference:

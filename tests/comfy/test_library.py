@@ -62,6 +62,47 @@ def test_a_file_without_a_card_is_loaded_as_ever(folder):
     assert DeTLoadMotionAdapter.execute("plain.safetensors").ui is None
 
 
+def listed(folder) -> list[str]:
+    return sorted(path.stem for path in folder.rglob("*.safetensors"))
+
+
+def test_a_motion_that_is_there_already_is_not_written_again(folder):
+    first, other = (adapter(source=name, steps="500") for name in ("twirl", "leap"))
+    save("motion", first, caption="a dancer", preview=frames(1))
+    assert save("motion", other).result == ("motion-2.safetensors",), "never over another clip's motion"
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = save("motion", first, caption="a dancer", preview=frames(0))  # as a new prompt, or a restart, runs it
+    assert again.result == ("motion.safetensors",)
+    assert again.ui["text"] == ["models/det_adapters/motion.safetensors holds this already: nothing was written"]
+    assert save("motion", other).result == ("motion-2.safetensors",)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+
+
+def test_what_would_say_or_hold_something_else_is_written(folder):
+    made = adapter(steps="500")
+    save("motion", made, caption="a dancer")
+    save("motion", made, caption="a dancer in a park")
+    made.metadata["steps"] = "600"
+    save("motion", made, caption="a dancer")
+    made.kernel.up.weight.data += 1e-3
+    save("motion", made, caption="a dancer")
+    assert listed(folder) == ["motion", "motion-2", "motion-3", "motion-4"]
+    (folder / "motion-4.safetensors").write_bytes(b"nothing")
+    assert save("motion", made, caption="a dancer").result == ("motion-5.safetensors",)
+
+
+def test_a_lora_and_a_motion_without_training_are_written_once_too(folder, monkeypatch):
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+    from det_pack.nodes._comfy.sockets.lora_model import MotionLoRA
+    from det_pack.nodes.fym_save import FYMSaveMotionLoRA
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, paths.LORAS, ([str(folder)], {".safetensors"}))
+    one, other = (MotionLoRA({"a.weight": torch.full((2, 3), value)}, {"steps": "9"}) for value in (1.0, 2.0))
+    names = [FYMSaveMotionLoRA.execute(lora, "lora", False).result[0] for lora in (one, other, one, other)]
+    assert names == ["lora.safetensors", "lora-2.safetensors"] * 2
+
+
 def test_the_library_lists_them_as_people_count(folder):
     from det_pack.nodes.adapter_files import DeTMotionLibrary
 

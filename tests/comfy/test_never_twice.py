@@ -29,6 +29,7 @@ def states(own) -> list[str]:
 
 def test_what_does_not_concern_the_training_does_not_train_again(own):
     first = demo()
+    only(first, SAVE).update(name="once", overwrite=False)
     steps, texts = watched(own, first)
     assert steps == STEPS
     assert any(text.startswith(f"{STEPS} steps, learning rate") and "GB" in text for text in texts), texts
@@ -58,6 +59,7 @@ def test_what_does_not_concern_the_training_does_not_train_again(own):
     for node in renumbered.values():
         node["inputs"] = {k: [f"1{v[0]}", v[1]] if isinstance(v, list) else v for k, v in node["inputs"].items()}
     assert loaded(renumbered), "the same in another workflow"
+    assert [p.name for p in (own.base / "models" / "det_adapters").glob("once*")] == ["once.safetensors"]
 
 
 def test_what_concerns_the_training_trains_and_destroys_nothing(own):

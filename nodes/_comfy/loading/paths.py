@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import folder_paths
@@ -90,14 +92,12 @@ def folder_of(kind: str) -> Path:
     return Path(folder_paths.get_folder_paths(kind)[0])
 
 
-def new_path(kind: str, name: str, *, overwrite: bool) -> Path:
-    """Where a file called `name` goes; without `overwrite` a number is added to a name that is taken."""
+def numbered_paths(kind: str, name: str) -> Iterator[Path]:
+    """Where a file called `name` goes, and where it goes if that is taken: a number is added."""
     folder, clean = folder_of(kind), safe_name(name, kind)
-    path, number = folder / f"{clean}.safetensors", 2
-    while path.exists() and not overwrite:
-        path = folder / f"{clean}-{number}.safetensors"
-        number += 1
-    return path
+    yield folder / f"{clean}.safetensors"
+    for number in count(2):
+        yield folder / f"{clean}-{number}.safetensors"
 
 
 def shown_name(kind: str, path: Path) -> str:

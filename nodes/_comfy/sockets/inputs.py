@@ -31,7 +31,8 @@ def file_inputs(default: str):
             "overwrite",
             default=False,
             tooltip=(
-                "Off: a name that is taken gets a number. On: the earlier file is replaced once the new one is whole."
+                "Off: a name that is taken gets a number, unless that file holds the same already. On: the earlier "
+                "file is replaced once the new one is whole."
             ),
         ),
     ]

@@ -27,9 +27,8 @@ def lora_model(lora: LoRA, spec: DiTSpec, steps: int) -> MotionLoRA:
     return MotionLoRA(tensors, {**lora.metadata, "base_model": spec.name, "steps": str(steps)})
 
 
-def write_lora(lora: dict[str, torch.Tensor], path: Path) -> dict[str, str]:
-    """Write LORA_MODEL, of any node, atomically as a .safetensors file; returns the metadata that it was given."""
+def write_lora(lora: dict[str, torch.Tensor], path: Path) -> None:
+    """Write LORA_MODEL, of any node, atomically as a .safetensors file, with what is known of it."""
     metadata = {"format": "pt", **getattr(lora, "metadata", {})}
     with atomic_write(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in lora.items()}, temporary, metadata)
-    return metadata
