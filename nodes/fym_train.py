@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +25,8 @@ from ._comfy.training.prepared import prepared
 from ._comfy.training.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run, told
 from ._comfy.training.sampler import LoRASampler
 from ._comfy.training.stills import encoded_stills, still_examples
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("spatial", "temporal")
 OWN = "the model's own"
@@ -182,7 +185,7 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         else:
             parameters = sum(p.numel() for lora in loras.values() for p in lora.parameters())
             job = job.for_steps(shape, configs["temporal"], parameters=parameters)
-            caution = caption_caution(caption_words(cls))
+            caution = caption_caution(caption_words(cls)) + unused_inputs(frames, vae, preview_prompt)
             view.say(f"{_in_words(configs, **pick.keywords)}; {job.memory_in_words()}{caution}")
             stills = job.single_frames() if video is None else encoded_stills(vae, video, job.latents)
             with job.trainable(single_frames=True) as (denoiser, x0):
@@ -203,6 +206,23 @@ class FYMTrainMotionLoRA(io.ComfyNode):
         picture = view.result(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}
         return io.NodeOutput(*files, losses, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def unused_inputs(frames, vae, preview_prompt) -> str:
+    """A line for what is connected and does nothing, "" where all does something."""
+    unused = ""
+    if frames is not None and vae is None:
+        unused = (
+            "\nframes does nothing without vae: the look is learned from the latent frames that are a single frame, "
+            "often the first alone; connect vae"
+        )
+    if vae is not None and frames is None and preview_prompt is None:
+        unused = (
+            "\nvae does nothing without frames or preview_prompt: connect frames, and the look is learned from each"
+        )
+    if unused:
+        logger.warning("%s", unused.strip())
+    return unused
 
 
 def _configs(spec, given: dict, steps: dict[str, int], motion_loss: str, shared: dict) -> dict[str, LoRAConfig]:

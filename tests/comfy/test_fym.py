@@ -235,3 +235,17 @@ def test_the_stock_loader_applies_what_we_apply(both):
         assert (ours - theirs).norm() < 1e-4 * theirs.norm()
         # CogVideoX starts at sigma 14142, where float32 has steps of 1e-3.
         assert (ours - theirs).abs().max() < (1e-4 if both.spec.prediction == "flow" else 2e-3)
+
+
+def test_frames_and_vae_belong_together(pack):
+    """In the templates they come together; where one is missing the node says that the other does nothing."""
+    from det_pack.nodes.fym_train import unused_inputs
+    from graphs import API, nodes, workflow
+
+    assert unused_inputs("frames", None, None).startswith("\nframes does nothing without vae")
+    assert unused_inputs(None, "vae", None).startswith("\nvae does nothing without frames or preview_prompt")
+    assert not unused_inputs("frames", "vae", None) and not unused_inputs(None, "vae", "prompt")
+    assert not unused_inputs(None, None, None)
+    given = [train for path in API.glob("fym*.json") for train in nodes(workflow(path.stem), "FYMTrainMotionLoRA")]
+    with_frames = [train["inputs"] for train in given if "frames" in train["inputs"]]
+    assert with_frames and all("vae" in inputs for inputs in with_frames)

@@ -94,8 +94,8 @@ def fym_wan(g: Graph) -> None:
     source = own_video(g, model, vae, (832, 480, 81))
     g.column("Learn")
     heads, _ = classify(g, model, source.latents, caption, tall=230)
-    given = {"run_name": "wan motion lora", "preview_every": 0}
-    spatial, temporal, _ = train_loras(g, model, source.latents, caption, heads, frames=source.frames, **given)
+    given = {"run_name": "wan motion lora", "preview_every": 0, "frames": source.frames, "vae": vae}
+    spatial, temporal, _ = train_loras(g, model, source.latents, caption, heads, **given)
     g.column("Replay")
     prompt = text(g, clip, "an astronaut in a white suit on the moon", "Prompt")
     moved = put_on(g, model, spatial, temporal)
