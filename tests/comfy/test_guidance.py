@@ -198,7 +198,28 @@ MUST_WORK = {
     "Wan 2.2 TI2V 5B",
     "Wan 2.2 TI2V 5B, first frame given",
     "Wan Fun Control",
+    "LTX-2",
+    "LTX-2.3",
 }
+
+
+@pytest.mark.parametrize("guide_by", ["features", "latents"])
+@pytest.mark.parametrize("name", ["LTX-2.3 with sound", "MiniMax H3 with sound"])
+def test_a_video_with_its_sound_is_refused_in_a_sentence(pack, name, guide_by):
+    from small_models import CASES
+    from walk import sampled as sampled_case
+
+    case = CASES[name]
+    with torch.inference_mode(False):
+        patcher = case.model()
+    source = torch.randn(case.latents().shape, generator=torch.Generator().manual_seed(3))
+    model = guided(patcher, source, case.conditioning(), guide_by=guide_by)
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match="sound with its video, which cannot be guided") as told,
+    ):
+        sampled_case(model, case)
+    assert "LTX-2" in str(told.value) and "train a motion adapter" in str(told.value)
 
 
 @pytest.mark.parametrize("loaded", ["cogvideox"], indirect=True)

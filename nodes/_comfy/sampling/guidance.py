@@ -71,6 +71,7 @@ class GuidanceWrapper:
 
     def reserve(self, executor, model, noise_shape, *args, **kwargs):
         """Tell the core's estimate of memory, which goes by the shape, of as large a batch as the gradient is worth."""
+        _check_video(noise_shape)
         needed = self._needed(model, noise_shape)
         device = model.load_device
         least = needed + model.model_size() // (1 if mm.is_device_cpu(device) else max(1, self.spec.num_blocks))
@@ -108,8 +109,7 @@ class GuidanceWrapper:
         *rest,
         **named,
     ):
-        if noise.ndim != 5:
-            raise ValueError(f"motion guidance needs video latents (B, C, T, H, W); got {tuple(noise.shape)}")
+        _check_video(noise.shape)
         latent_image = torch.zeros_like(noise) if latent_image is None else latent_image
         sampling, steps = guider.inner_model.model_sampling, len(sigmas) - 1
         guided = self._guided(sampling, sigmas)
@@ -166,6 +166,15 @@ class GuidanceWrapper:
             x_next = x + (x - x0) / sigma * (below - sigma)
             yield index, x0, x_next
             x = x_next
+
+
+def _check_video(shape) -> None:
+    """Raises ValueError where these are not latents of a video alone: the core packs several streams into one row."""
+    if len(shape) != 5:
+        raise ValueError(
+            "this model samples sound with its video, which cannot be guided: give the sampler an empty video latent "
+            "without the sound's (LTX-2), or train a motion adapter instead (MiniMax H3, which has no video alone)"
+        )
 
 
 def _clean_sigma(model, spec: DiTSpec) -> torch.Tensor:
