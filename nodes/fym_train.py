@@ -177,11 +177,11 @@ class FYMTrainMotionLoRA(io.ComfyNode):
             loras = {stage: group_lora(dit, head_map(heads), stage, configs[stage]) for stage in STAGES}
         video = video_frames(frames) if frames is not None and vae is not None else None
         runs = _saved_runs(run_name, resume, configs, job.source(heads.to_text(), video), pick.keywords)
-        done = sum(run.state.step for run in runs.values() if run.state)
-        view = TrainingView(sum(config.steps for config in configs.values()), done)
+        view = TrainingView(sum(config.steps for config in configs.values()))
         if all(run.finished for run in runs.values()):
             losses = {stage: _loaded(loras[stage], runs[stage]) for stage in STAGES}
-            view.say(f"already trained: {done} steps, loaded {' and '.join(run.file.name for run in runs.values())}")
+            loaded = " and ".join(run.file.name for run in runs.values())
+            view.say(f"already trained: {sum(run.state.step for run in runs.values())} steps, loaded {loaded}")
         else:
             parameters = sum(p.numel() for lora in loras.values() for p in lora.parameters())
             job = job.for_steps(shape, configs["temporal"], parameters=parameters)
@@ -271,7 +271,7 @@ def _learned(
     if run.finished:
         return _loaded(loras[stage], run)
     before = configs["spatial"].steps if temporal else 0
-    with Keeper(run.file, view, sampler, sample_every, offset=before) as keeper:
+    with Keeper(run, view, sampler, sample_every, offset=before) as keeper:
         result = train_lora(
             denoiser,
             loras[stage],

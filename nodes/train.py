@@ -165,7 +165,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
         checkpointing = gradient_checkpointing or preset == "low VRAM"
         config = replace(config, checkpoint="full" if checkpointing else "none")
         run = saved_run(run_name, resume, config, job.source(*_looked_at(job, config)))
-        view = TrainingView(config.steps, run.state.step if run.state else 0)
+        view = TrainingView(config.steps)
         if run.finished:
             state = run.state
             with torch.inference_mode(False):
@@ -182,7 +182,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                 sampler = None
                 if vae is not None and preview_prompt is not None and preview_every:
                     sampler = Sampler(denoiser, vae, preview_prompt, preview_negative, job.latents, train_seed)
-                with Keeper(run.file, view, sampler, preview_every) as keeper:
+                with Keeper(run, view, sampler, preview_every) as keeper:
                     result = train_motion_adapter(
                         denoiser,
                         x0,

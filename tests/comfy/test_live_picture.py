@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,3 +79,37 @@ def test_rows_show_the_first_and_the_last_frame(pack, size, shown):
     assert picture.width == drawn().width and picture.height > drawn().height
     assert picture.getpixel((picture.width - 30, picture.height - 10)) == (255, 255, 255)
     assert drawn(look_name="LIGHT").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("stage", "resumed", "left"),
+    [
+        ("only", None, "1:10 left"),  # 7 of 10 steps are to come
+        ("only", 2, "1:10 left"),
+        ("spatial", None, "1:10 left of this stage"),
+        ("spatial", 2, "1:10 left of this stage"),
+        ("temporal", None, "2:50 left"),  # 17 of 20
+        ("temporal", 2, "2:50 left"),
+    ],
+)
+def test_the_time_left_is_told_by_the_steps_that_were_timed(pack, monkeypatch, stage, resumed, left):
+    """Ten seconds a step, whatever was trained before: in the same run, or by the earlier stage of Follow-Your-Motion.
+    What a step of another stage will take is not known before."""
+    from det_pack.nodes._comfy.display import preview
+    from det_pack.nodes._comfy.training.keeper import Keeper
+    from det_pack.nodes._comfy.training.runs import SavedRun
+
+    before, steps, total = {"only": (0, 10, 10), "spatial": (0, 10, 30), "temporal": (10, 20, 30)}[stage]
+    now, texts, bar = [1000.0], [], []
+    monkeypatch.setattr(preview, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    view = preview.TrainingView(total)
+    monkeypatch.setattr(view, "say", texts.append)
+    monkeypatch.setattr(view.bar, "update_absolute", lambda done, total, picture: bar.append(done))
+    now[0] += 5000  # the earlier stage
+    run = SavedRun(Path("unused"), resumed and SimpleNamespace(step=resumed), steps)
+    keeper = Keeper(run, view, None, 0, offset=before).__enter__()
+    for step in range((resumed or 0) + 1, 4):
+        now[0] += 10
+        keeper._show(SimpleNamespace(step=step, losses={"total": [0.1] * step}), {})
+    assert texts[-1] == f"step {before + 3} of {total}, loss 0.1000, {left}"
+    assert bar == list(range(before + (resumed or 0), before + 4)), "the bar never jumps back"

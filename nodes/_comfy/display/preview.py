@@ -58,22 +58,23 @@ class DrawsBar:
 class TrainingView:
     """Progress bar, text and preview of a training node; updating it raises ComfyUI's interrupt after Cancel."""
 
-    def __init__(self, total: int, done: int = 0):
-        """done: steps of `total` that earlier runs have taken."""
-        self.total, self.node_id, self.done = total, this_node(), done
+    def __init__(self, total: int):
+        """total: steps of all stages."""
+        self.total, self.node_id = total, this_node()
         self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
         self.rows: list[Row] = []  # the source and samples; who samples sets them
-        self.started = time.monotonic()
+        self.begun, self.until, self.started = 0, total, time.monotonic()
         self._shown = 0.0
 
     def say(self, text: str) -> None:
         """A line of text on the node."""
         send_text(text, self.node_id)
 
-    def begin(self, rows: list[Row]) -> None:
-        """The training begins now: from here on the time left is reckoned."""
-        self.rows, self.started = rows, time.monotonic()
-        self._send(self.done, {}, ["begins", f"step {self.done} of {self.total}"])
+    def begin(self, rows: list[Row], done: int, until: int) -> None:
+        """A stage begins now, or goes on, after `done` steps of all, and ends at step `until`: the time left is
+        reckoned from here on and for this stage, since a step of the next takes another time."""
+        self.rows, self.begun, self.until, self.started = rows, done, until, time.monotonic()
+        self._send(done, {}, ["begins", f"step {done} of {self.total}"])
 
     def update(self, step: int, losses: dict[str, list[float]]) -> None:
         mm.throw_exception_if_processing_interrupted()
@@ -83,12 +84,12 @@ class TrainingView:
         self._shown = now
         recent = losses["total"][-20:]
         loss, left = f"loss {sum(recent) / len(recent):.4f}", f"{duration(self._left(step))} left"
-        self.say(f"step {step} of {self.total}, {loss}, {left}")
+        self.say(f"step {step} of {self.total}, {loss}, {left}{'' if self.until == self.total else ' of this stage'}")
         self._send(step, losses, [loss, f"step {step} of {self.total}", left])
 
     def _left(self, step: int) -> float:
         """Seconds."""
-        return (time.monotonic() - self.started) / max(1, step - self.done) * (self.total - step)
+        return (time.monotonic() - self.started) / max(1, step - self.begun) * (self.until - step)
 
     def _send(self, step: int, losses: dict[str, list[float]], words: list[str]) -> None:
         picture = live_picture(losses, words, self.rows, look())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ....det_core.training.run import TrainingRun
 from ....det_core.training.saved import Saving
 from ..display.preview import TrainingView
+from .runs import SavedRun
 from .sampler import Sampler
 
 SAVE_EVERY = 50  # steps between two writes of the training state
@@ -17,15 +16,17 @@ class Keeper(Saving):
     """A `Saving` that shows the steps on the node, samples now and then, and says there what a stop has kept."""
 
     def __init__(
-        self, state_file: Path, view: TrainingView, sampler: Sampler | None, sample_every: int, *, offset: int = 0
+        self, run: SavedRun, view: TrainingView, sampler: Sampler | None, sample_every: int, *, offset: int = 0
     ):
-        """offset: steps of earlier trainings that the same view has shown."""
-        super().__init__(state_file, SAVE_EVERY, on_step=self._show, go_on=GO_ON)
-        self.view, self.offset = view, offset
+        """offset: steps of earlier stages that the same view has shown."""
+        super().__init__(run.file, SAVE_EVERY, on_step=self._show, go_on=GO_ON)
+        self.saved, self.view, self.offset = run, view, offset
         self.sampler, self.sample_every = sampler, sample_every
 
     def __enter__(self) -> Keeper:
-        self.view.begin(self.sampler.before() if self.sampler is not None else [])
+        rows = self.sampler.before() if self.sampler is not None else []
+        done = self.saved.state.step if self.saved.state else 0
+        self.view.begin(rows, self.offset + done, self.offset + self.saved.steps)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
