@@ -44,6 +44,15 @@ def job():
     return small_training.random_clip()
 
 
+@pytest.fixture
+def lagging(monkeypatch):
+    """Numbers are read a step late, as on a GPU."""
+    from det_core.training import loop as train
+
+    made = train.TrainingRun
+    monkeypatch.setattr(train, "TrainingRun", lambda *args, lag: made(*args, lag=1))
+
+
 @pytest.fixture(scope="session")
 def field(tmp_path_factory) -> Path:
     """A folder with a clip as users have them: see `write_field`."""

@@ -15,6 +15,7 @@ from det_core.files import read_metadata, write_tensors
 from det_core.files.writing import _HERE
 from det_core.training.config import TrainConfig, how_trained
 from det_core.training.loop import train_motion_adapter
+from det_core.training.run import NonFiniteLoss, StepNumbers
 from det_core.training.saved import Saving, earlier_state
 from det_core.training.state import TrainState, state_path, states_of
 
@@ -55,6 +56,72 @@ def test_what_stops_a_run_leaves_its_last_step_and_goes_its_way(denoiser, job, t
     assert TrainState.load(path).step == 3
     resumed = train_motion_adapter(denoiser, *job, small(), resume=TrainState.load(path))
     assert equal(resumed.adapter, train_motion_adapter(denoiser, *job, small()).adapter)
+
+
+@pytest.mark.usefixtures("lagging")
+@pytest.mark.parametrize("stopped", range(2, 7))
+def test_a_stop_while_numbers_are_awaited_leaves_a_state_that_goes_on(denoiser, job, tmp_path, monkeypatch, stopped):
+    """Ctrl-C, where a GPU spends its time: numbers of a step whose optimiser has not run are on their way, too."""
+    path, whole = tmp_path / "run.state.safetensors", train_motion_adapter(denoiser, *job, small())
+    reads, own = [], StepNumbers.read
+
+    def read(numbers):
+        reads.append(numbers)
+        if len(reads) == stopped:
+            raise KeyboardInterrupt
+        return own(numbers)
+
+    monkeypatch.setattr(StepNumbers, "read", read)
+    with pytest.raises(KeyboardInterrupt), Saving(path, 3) as saving:
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    state = TrainState.load(path)
+    assert state.step == saving.kept >= stopped - 1
+    resumed = train_motion_adapter(denoiser, *job, small(), resume=state)
+    assert equal(resumed.adapter, whole.adapter) and resumed.losses["total"] == whole.losses["total"]
+
+
+@pytest.mark.usefixtures("lagging")
+def test_a_nan_at_a_step_that_is_kept_leaves_the_one_before(denoiser, job, tmp_path):
+    path, whole = tmp_path / "run.state.safetensors", train_motion_adapter(denoiser, *job, small())
+    text = job[1]["encoder_hidden_states"]
+    good = text.clone()
+
+    def poison(run, _losses):
+        if run.step == 3:
+            text[:] = float("nan")
+
+    with (
+        pytest.raises(NonFiniteLoss, match=r"at step 4; the last good step \(3\)"),
+        Saving(path, 2, on_step=poison) as saving,
+    ):
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    text[:] = good
+    state = TrainState.load(path)
+    assert state.step == 3
+    assert equal(train_motion_adapter(denoiser, *job, small(), resume=state).adapter, whole.adapter)
+
+
+@pytest.mark.parametrize("reason", [OSError(28, "No space left on device"), torch.OutOfMemoryError("CUDA, no memory")])
+def test_the_state_is_kept_whatever_comes_of_what_is_written_beside_it(denoiser, job, tmp_path, caplog, reason):
+    """The average of the weights is made on the device, where a stop for want of memory leaves no room for it."""
+    path = tmp_path / "run.state.safetensors"
+
+    def stop(run, _losses):
+        if run.step == 3:
+            raise torch.OutOfMemoryError("in the step")
+
+    def beside(*_args):
+        raise reason
+
+    with pytest.raises(torch.OutOfMemoryError, match="in the step"):
+        with Saving(path, 2, on_step=stop, beside=beside) as saving:
+            train_motion_adapter(denoiser, *job, small(average=0.5), on_step=saving)
+    assert TrainState.load(path).step == 3
+    assert [r.getMessage()[:31] for r in caplog.records] == [
+        "the adapter of step 2 is not wr",
+        "the adapter of step 3 is not wr",
+        "stopped after step 3 of 6; save",
+    ]
 
 
 def test_what_a_kill_left_goes_even_where_nothing_is_written_again(denoiser, job, tmp_path):

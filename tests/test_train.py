@@ -154,15 +154,6 @@ def test_the_checkpointing_that_is_asked_for_is_taken(denoiser, job, policy, mon
     assert taken == [policy]
 
 
-@pytest.fixture
-def lagging(monkeypatch):
-    """Numbers are read a step late, as on a GPU."""
-    from det_core.training import loop as train
-
-    made = train.TrainingRun
-    monkeypatch.setattr(train, "TrainingRun", lambda *args, lag: made(*args, lag=1))
-
-
 def test_reading_losses_late_changes_nothing(denoiser, job, request):
     known = []
     at_once = train_motion_adapter(

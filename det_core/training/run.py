@@ -38,10 +38,11 @@ class TrainResult:
 class StepNumbers:
     """The losses of one step and its gradient's norm, on their way from the device.
 
+    before: steps before it. random_before: state of the run's generator before it.
     must: the names of those that have to be finite; a term without a gradient may be NaN where it does not apply.
-    random_before: state of the run's generator before the step.
     """
 
+    before: int
     names: list[str]
     must: set[str]
     values: torch.Tensor
@@ -66,6 +67,7 @@ class LossReader:
         self.losses, self.lag = losses, lag
         self.bad: torch.Tensor | None = None
         self._unread: deque[StepNumbers] = deque()
+        self._sent = len(losses.get("total", []))
 
     def send(self, terms: dict[str, torch.Tensor], norm: torch.Tensor, random_before: torch.Tensor) -> None:
         """Begin to read a step's numbers."""
@@ -74,7 +76,8 @@ class LossReader:
         names = [*terms, "gradient"]
         host, arrived = _on_its_way(numbers)
         needed = {name for name, has_to in zip(names, must, strict=True) if has_to}
-        self._unread.append(StepNumbers(names, needed, host, arrived, random_before))
+        self._unread.append(StepNumbers(self._sent, names, needed, host, arrived, random_before))
+        self._sent += 1
         if self.lag_now:
             bad = ~torch.isfinite(torch.stack([n for n, has_to in zip(numbers, must, strict=True) if has_to])).all()
             self.bad = bad if self.bad is None else self.bad | bad
@@ -85,35 +88,39 @@ class LossReader:
         return self.lag if self.losses else 0
 
     def read(self, lag: int = 0) -> BadStep | None:
-        """Read all but the newest `lag` steps; gives the first one that is not finite, after which nothing is read."""
+        """Read all but the newest `lag` steps; gives the first one that is not finite, after which nothing is read.
+
+        A read that was stopped, by Ctrl-C while it waited for the device, can be done again: nothing is lost.
+        """
         while len(self._unread) > lag:
-            step = self._unread.popleft()
+            step = self._unread[0]
             values = step.read()
             norm = values.pop("gradient")
             wrong = [name for name in values if name in step.must and not math.isfinite(values[name])]
             if wrong or not math.isfinite(norm):
-                after = len(self._unread)
                 self._unread.clear()
                 what = f"the {wrong[0]} loss became {values[wrong[0]]}" if wrong else f"the gradient became {norm}"
-                return BadStep(what, after, step.random_before)
+                return BadStep(what, step.before, step.random_before)
             for name, value in values.items():
-                self.losses.setdefault(name, []).append(value)
+                self.losses.setdefault(name, [])[step.before :] = [value]
+            self._unread.popleft()
         return None
 
 
 @dataclass(frozen=True)
 class BadStep:
-    """A step that was not finite: what became what, how many steps have begun after it, the generator before it."""
+    """A step that was not finite: what became what, how many steps came before it, the generator before it."""
 
     what: str
-    steps_after: int
+    before: int
     random_before: torch.Tensor
 
 
 @dataclass
 class TrainingRun:
     """It is whole after every step: what is read from it is always a completed step, even if the next one has failed in
-    its middle. `losses` may lack the last step's on a GPU; `state` and `result` never do.
+    its middle. On a GPU `losses` may lack the last step's, or have those of a step that was stopped before the
+    optimiser's; `state` and `result` have one a step.
 
     Attributes:
         adapter: as the last step left it; `learned` is what is to be used.
@@ -152,16 +159,16 @@ class TrainingRun:
 
         Returns: the newest losses known. Raises: NonFiniteLoss.
         """
+        self._raise_failure()  # a `state` asked for since the last step may have met it, and does not raise
         lag = self.reader.lag_now
         self.reader.send(terms, norm, self._random)
         if lag:
             self.optimizer.found_inf = self.reader.bad.float()
-        self.step += 1
         self._read(lag)
         self._raise_failure()
         self.optimizer.step()
         self._follow()
-        self._random = self.generator.get_state()
+        self.step, self._random = self.step + 1, self.generator.get_state()
         return {name: values[-1] for name, values in self.losses.items()}
 
     def finish(self) -> None:
@@ -173,9 +180,8 @@ class TrainingRun:
         """A copy of everything that resuming needs."""
         self._read()
         settings = {**asdict(self.config), "source": self.learns_from}
-        return TrainState.capture(
-            self.adapter, self.optimizer, self._random, self.step, self.losses, settings, self.average
-        )
+        losses = {name: values[: self.step] for name, values in self.losses.items()}
+        return TrainState.capture(self.adapter, self.optimizer, self._random, self.step, losses, settings, self.average)
 
     @property
     def learned(self) -> nn.Module:
@@ -190,7 +196,7 @@ class TrainingRun:
 
     def result(self) -> TrainResult:
         state = self.state()
-        return TrainResult(self.learned, self.losses, state)
+        return TrainResult(self.learned, state.losses, state)
 
     def draw_again(self, draw: Callable[[torch.Generator], object]) -> None:
         """Draw what the step after the last good one drew; the run stays as it is."""
@@ -214,16 +220,14 @@ class TrainingRun:
 
     def _read(self, lag: int = 0) -> None:
         if self.failure is None and (bad := self.reader.read(lag)) is not None:
-            good = self.step - bad.steps_after - 1
             self.failure = NonFiniteLoss(
-                f"{bad.what} at step {good + 1}; the last good step ({good}) is kept. "
+                f"{bad.what} at step {bad.before + 1}; the last good step ({bad.before}) is kept. "
                 "Lower the learning rate or train in float32.",
                 self,
             )
-            self.step, self._random = good, bad.random_before
+            self.step, self._random = bad.before, bad.random_before
 
     def _raise_failure(self) -> None:
-        """A `state` that is asked for in between may have met it, and must not raise."""
         if self.failure is not None:
             raise self.failure
 

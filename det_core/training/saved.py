@@ -44,7 +44,8 @@ class Saving:
         go_on: str = "resume it to go on",
     ):
         """every: steps between two writes. on_step: called after each step. beside: writes what else shall be kept of
-        an unfinished run, before its state; may raise OSError. go_on: how the user goes on after a stop."""
+        an unfinished run, after its state; where it fails, that is a warning. go_on: how the user goes on after a stop.
+        """
         self.path, self.every, self.on_step, self.beside = Path(path), every, on_step, beside
         self.go_on = go_on
         self.run: TrainingRun | None = None
@@ -73,14 +74,25 @@ class Saving:
             return True
         try:
             state = self.run.state()
-            if self.beside is not None and state.step < self.run.config.steps:
-                self.beside(self.run.learned, self.run.losses, self.run.config)
             state.save(self.path)
         except OSError as error:
-            log.warning("step %d is not kept: %s", self.run.step, " ".join(str(error).split()))
+            log.warning("step %d is not kept: %s", self.run.step, _line(error))
             return False
         self.kept = state.step
+        self._write_beside(state)
         return True
+
+    def _write_beside(self, state: TrainState) -> None:
+        if self.beside is None or state.step == self.run.config.steps:
+            return
+        try:
+            self.beside(self.run.learned, state.losses, self.run.config)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a device without room for the average of the weights
+            log.warning("the adapter of step %d is not written: %s", state.step, _line(error))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def earlier_state(path: Path, config: FitConfig, learns_from: str) -> TrainState | None:
