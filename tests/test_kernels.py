@@ -188,12 +188,38 @@ def test_what_triton_cannot_take_goes_to_torch_with_one_debug_line(monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(temporal_conv, "_has_triton", lambda: False)
+    monkeypatch.setattr(temporal_conv, "_triton_runs", lambda *_on: False)
     temporal_conv._say_once.cache_clear()
     with caplog.at_level(logging.DEBUG, "det_core.kernels.temporal_conv"):
         assert [temporal_conv._operations(tensor) for _ in range(3)] == [shift_torch] * 3
     (line,) = caplog.records
     assert reason in line.getMessage()
+
+
+def test_a_triton_that_cannot_build_goes_to_torch_with_one_line(interpreter, monkeypatch, caplog):
+    """As in an image with CUDA and without a C compiler: it is imported, and the first launch fails."""
+    launches = []
+
+    def launch(narrow, *_rest):
+        launches.append((narrow.device.type, narrow.dtype))
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    monkeypatch.setattr(interpreter, "_launch_gather", launch)
+    monkeypatch.setattr(interpreter, "_launch_add", launch)
+    temporal_conv._triton_runs.cache_clear()
+    kernel, grid = make(12, 6, 3, torch.float32), (4, 3, 2)
+    x = normal(2, 24, 12).requires_grad_()
+    try:
+        with caplog.at_level(logging.INFO, "det_core.kernels.temporal_conv"):
+            ours = everything(kernel, x, grid), everything(kernel, x, grid)
+    finally:
+        temporal_conv._triton_runs.cache_clear()
+    for found, exact in zip(ours[1], everything_exactly(kernel, x, grid), strict=True):
+        assert error(found, exact) <= 2e-5
+    assert launches == [("cpu", torch.float32)], "it is tried once"
+    (line,) = caplog.records
+    said, _, why = line.getMessage().partition(": Triton does not run on cpu in torch.float32: ")
+    assert (said, why) == ("the temporal kernels run in plain torch", "Failed to find C compiler.")
 
 
 TARGETS = ["cuda:80", "cuda:89", "cuda:90", "cuda:120", "hip:gfx942"]

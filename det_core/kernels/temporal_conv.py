@@ -138,17 +138,25 @@ def _obstacle(x: torch.Tensor) -> str | None:
         return f"device {x.device.type}"
     if x.dtype not in DTYPES:
         return f"dtype {x.dtype}"
-    if not _has_triton():
-        return "Triton is not installed or does not start"
+    if not _triton_runs(x.device, x.dtype):
+        return "Triton is not installed or does not run"
     return None
 
 
 @functools.cache
-def _has_triton() -> bool:
+def _triton_runs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Triton may be missing, broken, or unable to build a kernel, as where there is no C compiler: a launch tells.
+    None of it must stop anyone: there is the plain path."""
     try:
-        from . import shift_triton  # noqa: F401
-    except Exception as error:  # a Triton that is broken must not stop anyone: there is the plain path
+        from . import shift_triton
+    except Exception as error:
         log.debug("no Triton: %s", error)
+        return False
+    try:
+        shift_triton.gather_steps(torch.zeros(1, 1, 1, device=device, dtype=dtype), 1, [0])
+    except Exception as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        log.info("the temporal kernels run in plain torch: Triton does not run on %s in %s: %s", device, dtype, why)
         return False
     return True
 
