@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from tiny_dits import FAMILIES, call_for, filled_adapter, four_blocks
 
 from det_core.adapter.attach import attach
@@ -17,6 +18,7 @@ from det_core.guidance.reading import read_attention, read_tokens
 from det_core.guidance.reference import MotionReference, describe_source, subject_cells
 from det_core.guidance.sampling import DiffusersPass, MotionGuidance
 from det_core.models.compute.checkpointing import block_paths, checkpointed
+from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.embedded.base_model import EmbeddedModel
 from det_core.models.families import spec_for
 from det_core.models.sample import ModelAt, sample
@@ -217,6 +219,28 @@ def test_it_stacks_with_an_adapter(embedded, source, plain):
     alone = sampled(embedded, source, None, adapter=adapter)
     assert likeness(both, source) > likeness(alone, source) + 0.05
     assert not torch.allclose(alone, plain, atol=0.05)
+
+
+class Shifted:
+    """Moves the latents once, by a number; nothing else does."""
+
+    def __init__(self, when: int, by: float):
+        self.when, self.by = when, by
+
+    def step(self, x, index, steps, at):
+        return (x + self.by if index == self.when else x), torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("when", [0, 1, 3])
+def test_what_is_moved_stays_moved_with_every_scheduler(when):
+    """UniPC, of Wan's folders, has a corrector, which would compute the latents anew from those of the step before."""
+    unipc = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    noise = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    for scheduler in (None, unipc):
+        denoiser = DiffusersDenoiser(four_blocks("wan"), scheduler)
+        shifted, plain = (sample(denoiser, {}, None, noise, steps=8, guidance=Shifted(when, by)) for by in (1.0, 0.0))
+        torch.testing.assert_close(shifted - plain, torch.ones_like(plain), rtol=0, atol=0.02)
+    assert unipc.disable_corrector == [], "the folder's own stays as it was"
 
 
 def test_a_reference_is_a_file_that_comes_back(tmp_path, source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -100,8 +100,17 @@ def sample(
     with attached:
         for i, t in enumerate(scheduler.timesteps):
             at = ModelAt(denoiser, t, cond, uncond, cfg)
-            x, velocity = (x, at.velocity(x)) if guidance is None else guidance.step(x, i, steps, at)
-            x = scheduler.step(velocity, t, x, return_dict=False)[0]
+            moved, velocity = (x, at.velocity(x)) if guidance is None else guidance.step(x, i, steps, at)
+            if moved is not x:
+                _keep_moved(scheduler, i)
+            x = scheduler.step(velocity, t, moved, return_dict=False)[0]
             if on_step is not None:
                 on_step(i + 1, steps)
     return x[:, :, extra:]
+
+
+def _keep_moved(scheduler: Any, step: int) -> None:
+    """Leave out the corrector (UniPC) at a step: it computes the latents anew from those of the step before, without
+    what has moved them since."""
+    if hasattr(scheduler, "disable_corrector"):
+        scheduler.disable_corrector = [*scheduler.disable_corrector, step - 1]
