@@ -71,11 +71,11 @@ def test_transfer_writes_everything(finished):
 
 @pytest.mark.parametrize("guide", ["only", "beside"])
 def test_transfer_guided_by_the_source(clip, tmp_path, guide, caplog):
-    arguments = ["transfer", "--video", str(clip), "--prompt", PROMPT, "--guide", guide, "--steps", "1", "--resume"]
-    assert main([*arguments, "--sample-steps", "5", "--out", str(tmp_path)]) == 0
+    arguments = ["transfer", "--video", str(clip), "--prompt", PROMPT, "--guide", guide, "--out", str(tmp_path)]
+    assert main([*arguments, "--sample-steps", "5", "--steps", "1", "--resume", "--drop", "0"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics["mean"]) == ["base", "guided", *(["det"] if guide == "beside" else [])]
-    assert ("--resume, --steps: not used, nothing is trained" in caplog.text) == (guide == "only")
+    assert ("--resume, --steps, --drop: not used, nothing is trained" in caplog.text) == (guide == "only")
     assert metrics["mean"]["guided"]["motion_fidelity"] > metrics["mean"]["base"]["motion_fidelity"] + 0.2
     assert MotionReference.load(tmp_path / "reference.safetensors").base_model == "embedded"
     assert (tmp_path / "adapter.safetensors").exists() == (guide == "beside")

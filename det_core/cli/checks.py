@@ -133,10 +133,10 @@ def warn_of_no_training(args: argparse.Namespace) -> None:
     """Say which arguments do nothing where the source only guides."""
     given = {
         "--resume": args.resume, "--steps": args.steps, "--checkpoint": args.checkpoint, "--keep": args.keep,
-        "--drop": args.drop, "--strength": args.strength != 1, "--preset": args.preset != "paper",
+        "--drop": args.drop is not None, "--strength": args.strength != 1, "--preset": args.preset != "paper",
         "--noise": args.noise != "uniform", "--noise-range": args.noise_range != "auto",
     }  # fmt: skip
-    idle = [name for name, value in given.items() if value not in (None, False)]
+    idle = [name for name, value in given.items() if value]
     if idle:
         log.warning("%s: not used, nothing is trained", ", ".join(idle))
 
