@@ -24,9 +24,11 @@ WORKER_LIVES = 5  # times a group may lose its worker before it is given up
 
 
 def run_groups(
-    groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], address: str, gpus_per_worker: float = 0
+    groups: Sequence[Group], out: Path, build: Callable[[], RunUnit], address: str, on_gpus: bool = False
 ) -> None:
     """Run every group as one task of the cluster at `address` and wait for all of them.
+
+    on_gpus: a task takes a GPU where any machine of the cluster has one; this machine need not.
 
     Groups that fail as a whole (their worker died too often, the model could not be loaded) are logged; their units
     stay open for the next run.
@@ -45,7 +47,8 @@ def run_groups(
             ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": search_path}}, log_to_driver=False)
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
-    task = ray.remote(num_cpus=1, num_gpus=gpus_per_worker, max_retries=WORKER_LIVES)(work)
+    gpus = int(on_gpus and ray.cluster_resources().get("GPU", 0) >= 1)
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=WORKER_LIVES)(work)
     shared = ray.put(build)
     pending = {task.remote(group, str(Path(out).resolve()), shared): group for group in groups}
     try:

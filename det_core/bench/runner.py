@@ -37,7 +37,7 @@ def run_bench(
     settings: dict,
     *,
     ray: str | None = None,
-    gpus_per_worker: float = 0,
+    on_gpus: bool = False,
 ) -> BenchRun:
     """Run what is missing of a benchmark and write its report.
 
@@ -47,6 +47,7 @@ def run_bench(
         build:    makes the callable that runs one unit, once in each process; it must be picklable for Ray.
         settings: everything else that decides the numbers (model, steps, ...), as JSON values; see bench.json in `out`.
         ray:      address of a Ray cluster ("host:port", "ray://host:port" or "auto"); None runs in this process.
+        on_gpus:  whether a unit takes a GPU of a Ray cluster that has some.
     Raises: ValueError if no case is usable, `out` belongs to another configuration, or Ray is not reachable.
     """
     if ray is not None:
@@ -61,7 +62,7 @@ def run_bench(
     waiting = [group for group in groups if not all(unit.is_done(out) for unit in group)]
     log.info("%d cases, %d of %d groups of units to run", len(cases), len(waiting), len(groups))
     if ray is not None:
-        on_ray.run_groups(waiting, out, build, ray, gpus_per_worker)
+        on_ray.run_groups(waiting, out, build, ray, on_gpus)
     else:
         run_groups(waiting, out, build)
     return finish(cases, [vars(case) for case in bad], groups, methods, settings, out)
