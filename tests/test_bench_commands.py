@@ -14,9 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from small_training import random_embedded
+from tiny_pipelines import saved
 
 from det_core.bench.layout import read_cases
+from det_core.bench.methods import check_methods
 from det_core.cli.main import build_parser
+from det_core.models.base_model import base_model_spec
 from det_core.tracking.tracks import Tracks
 
 
@@ -111,6 +114,20 @@ def test_the_commands_refuse_bad_arguments(tmp_path):
     (tmp_path / "captions.json").write_text("[]")
     with pytest.raises(ValueError, match="holds no videos"):
         command("annotate", "--clips", tmp_path, "--captions", tmp_path / "captions.json", *out)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("ltx", "cannot be told where"), ("wan 2.2 A14B", "has two experts"), ("wan 2.1", None)]
+)
+def test_follow_your_motion_is_refused_before_it_costs_anything(name, why, tmp_path):
+    spec = base_model_spec(str(saved(name, tmp_path / "model")))
+    check_methods(spec, ["none", "det"])
+    if why is None:
+        check_methods(spec, ["none", "fym"])
+        return
+    with pytest.raises(ValueError, match=f"--methods fym: .* {why}.*leave fym out"):
+        command("bench", "--model", tmp_path / "model", "--methods", "none,fym", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_annotate_makes_cases_that_the_benchmark_reads(tmp_path, capsys):

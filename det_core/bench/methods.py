@@ -17,6 +17,7 @@ fym         Follow-Your-Motion: both stages trained, the temporal LoRA alone at 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def check_first_frame(spec: DiTSpec, model: str) -> None:
     """Raises: ValueError if no first frame can be given to the model of this name."""
     if not spec.family.of_world:
         raise ValueError(f"--first-frame: {model} takes no first frame; {EMBEDDED_WORLD} does")
+
+
+def check_methods(spec: DiTSpec, methods: Sequence[str]) -> None:
+    """Raises: ValueError if one of these methods cannot learn on the base model `spec`."""
+    why = "has two experts" if spec.experts else "cannot be told where in the clip a frame stands"
+    if "fym" in methods and (spec.experts or not spec.family.placeable):
+        raise ValueError(
+            f"--methods fym: {spec.family.title} as a diffusers folder {why}, and Follow-Your-Motion looks at single "
+            "frames and at some frames of a clip: leave fym out"
+        )
 
 
 class Methods:

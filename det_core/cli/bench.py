@@ -10,12 +10,11 @@ from pathlib import Path
 
 from .. import __version__
 from ..bench import check_installed
-from ..bench.methods import NAMES, Methods, MethodSettings, check_first_frame
+from ..bench.methods import NAMES, Methods, MethodSettings, check_first_frame, check_methods
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
 from ..bench.world_cases import write_world_cases
 from ..models.base_model import EMBEDDED, EMBEDDED_WORLD, base_model_spec
-from ..models.compute.precision import Compute
 from ..source import check_tracker
 from .arguments import add_device_argument, add_feature_arguments, count
 
@@ -70,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}, or all"
         )
-    check_before_claiming(args)
-    data, out, extra = Path(args.data), args.out.resolve(), {}
+    check_before_claiming(args, methods)
+    data, out, extra = Path(args.data).resolve(), args.out.resolve(), {}
     if args.data in OWN_KIND:
         data = out / "data"
         if not data.is_dir():
@@ -85,19 +84,19 @@ def run(args: argparse.Namespace) -> None:
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text, **given}
     model = args.model if args.model in OWN_KIND else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
-    gpus = 1 if args.ray and Compute.on(args.device).device.type == "cuda" else 0
     config = {"model": args.model, **extra, **settings, "version": __version__}
     seeds, build = range(args.seeds), partial(Methods, made)
-    result = run_bench(data, out, methods, seeds, build, config, ray=args.ray, gpus_per_worker=gpus)
+    result = run_bench(data, out, methods, seeds, build, config, ray=args.ray, on_gpus=args.device != "cpu")
     print(result.markdown.read_text(encoding="utf-8").split("## How to read")[0])
     print(f"{result.html}\n{result.markdown}")
     if result.failed:
         logging.warning("%d units are unfinished, see the report; run the same command again", len(result.failed))
 
 
-def check_before_claiming(args: argparse.Namespace) -> None:
+def check_before_claiming(args: argparse.Namespace, methods: list[str]) -> None:
     """Refuse what no unit could be run with, before the folder is taken for it."""
     spec = base_model_spec(args.model)
+    check_methods(spec, methods)
     check_tracker(args.tracker, spec)
     if args.first_frame:
         check_first_frame(spec, args.model)

@@ -94,6 +94,11 @@ class Family:
             f"the token positions of {self.name} in diffusers cannot be set: train on all frames at full size"
         )
 
+    @property
+    def placeable(self) -> bool:
+        """Whether the tokens of its diffusers transformers can be put elsewhere (`place`)."""
+        return type(self).place is not Family.place
+
     def place_native(self, dit: nn.Module, spec: DiTSpec, placing: Placing) -> AbstractContextManager[dict]:
         """Inside, a native model's tokens stand where `placing` says; gives the `transformer_options` that calls must
         have for it. Raises: as `place`."""
