@@ -65,6 +65,10 @@ def test_a_first_frame_is_seen_by_the_model_and_left_out_is_zeros(model):
         answers = [model.denoiser.predict_velocity(noise, t, cond) for cond in (plain, given, zeros)]
     assert torch.equal(answers[0], answers[2])
     assert not torch.allclose(answers[0], answers[1], atol=1e-3)
+    for times, kept in (((0.0, 3.0, 4.0), True), ((2.0, 3.0, 4.0), False)):  # some frames of the clip
+        with torch.no_grad(), model.denoiser.at_positions(times):
+            some = [model.denoiser.predict_velocity(noise[:, :, :3], t, cond) for cond in (zeros, given)]
+        assert torch.equal(*some) != kept
     new.zero_()
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from ...media.frame_map import FrameMap
+from ..overriding import Forward
 from .cogvideox import CogVideoX
 from .family import Costs
+from .placing import Placing
 from .spec import Defaults, DiTSpec, Layout
 
 KERNEL_SIZE = 3
@@ -79,6 +82,19 @@ class EmbeddedWorld(Embedded):
             given[:, :, :1] = cond["first_frame"].to(x_t)
         text = {name: value for name, value in cond.items() if name != "first_frame"}
         return super().call(transformer, torch.cat([x_t, given], 1), t, text, guidance)
+
+    def place(self, transformer: nn.Module, spec: DiTSpec, placing: Placing) -> list[tuple[nn.Module, Forward]]:
+        """Where a call's first frame is not the clip's, it is not given: it stands elsewhere in the clip."""
+        overrides = super().place(transformer, spec, placing)
+        if placing.tokens.get(0, [0.0])[0] == 0:
+            return overrides
+        return [*overrides, (transformer, partial(_nothing_given, transformer.forward))]
+
+
+def _nothing_given(forward: Forward, seen: torch.Tensor, *args, **kwargs):
+    """A call of a transformer without the second half of the channels that it sees, (B, T, C, H, W)."""
+    noisy = seen.chunk(2, dim=2)[0]
+    return forward(torch.cat([noisy, torch.zeros_like(noisy)], 2), *args, **kwargs)
 
 
 EMBEDDED = Embedded()
