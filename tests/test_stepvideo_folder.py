@@ -11,7 +11,7 @@ import stepvideo_folder
 import stepvideo_golden as small
 import torch
 
-from det_core.models.base_model import load_base_model
+from det_core.models.base_model import base_model_spec, load_base_model
 from det_core.models.sample import sample
 from det_core.models.stepvideo.prompt import NEGATIVE_PROMPT, POSITIVE_SUFFIX, clip_tokens, llm_tokens
 
@@ -99,6 +99,13 @@ class TestFolder:
         (copied / lost).unlink()
         with pytest.raises(ValueError, match=said):
             load_base_model(copied)
+
+    @pytest.mark.parametrize("cut", ["step_llm/*.safetensors", "hunyuan_clip/clip_text_encoder/pytorch_model.bin"])
+    def test_a_text_encoder_that_was_cut_off_is_refused_before_anything_is_loaded(self, copied, cut):
+        path = next(copied.glob(cut))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=f"{path.name} is damaged: .*download it again"):
+            base_model_spec(copied)
 
     def test_turbo_is_refused_by_name(self, folder, tmp_path):
         turbo = tmp_path / "stepvideo-t2v-turbo"

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable(args.out)
 
     model = load_base_model(args.model, compute, low_vram=args.low_vram)
+    model.encode_prompts([*prompts, ""])  # all at once: the text encoders may be as large as the model
     jobs = [(prompt, seed) for prompt in prompts for seed in seeds]
     shape = latent_shape(model, frames, height, width)
     with Progress() as progress:

@@ -27,7 +27,7 @@ VAE_FILE = Path("vae") / "vae_v2.safetensors"
 
 
 def folder_spec(folder: Path) -> DiTSpec:
-    """The spec of a folder's model, from the headers of its files alone.
+    """The spec of a folder's model, from the headers of its files alone; those of its text encoders are opened, too.
 
     Raises: ValueError if the folder is not whole, or is of another model of StepFun.
     """
@@ -36,7 +36,10 @@ def folder_spec(folder: Path) -> DiTSpec:
             f"--model {folder} is Step-Video-T2V Turbo, which is distilled for a few steps: motion is learned on the "
             "base model (stepfun-ai/stepvideo-t2v)"
         )
-    TextFiles.of(folder)
+    texts = TextFiles.of(folder)
+    for shard in shards(texts.llm):
+        _headers(shard)
+    hunyuan_clip.read(texts.clip_weights)
     require(folder, folder / VAE_FILE)
     vae.file_keys(_headers(folder / VAE_FILE))
     headers = {key: t for shard in shards(folder / "transformer") for key, t in _headers(shard).items()}

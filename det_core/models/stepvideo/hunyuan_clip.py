@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -13,9 +14,12 @@ HEAD_WIDTH = 64
 def read(path: Path) -> dict[str, torch.Tensor]:
     """The encoder's tensors in its published file, without what is unused of it. A pickle, opened weights-only.
 
-    Raises: ValueError if these are not its weights.
+    Raises: ValueError if these are not its weights, or not all of the file.
     """
-    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}; download it again") from None
     parts = ("bert.embeddings.", "bert.encoder.")
     weights = {key: tensor for key, tensor in stored.items() if key.startswith(parts) and "position_ids" not in key}
     if "bert.encoder.layer.0.intermediate.dense.weight" not in weights:
