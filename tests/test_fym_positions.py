@@ -133,7 +133,7 @@ def test_strided_sets_together_show_every_frame_at_its_own_time(total, count):
 
 def test_how_many_frames_if_nothing_is_said():
     assert [sparse_count(total) for total in (2, 5, 9, 13, 21, 42)] == [2, 3, 5, 7, 11, 21]
-    assert [sparse_count(total, 2) for total in (4, 13, 22)] == [4, 8, 12]
+    assert [sparse_count(total, 2) for total in (2, 3, 4, 13, 22)] == [2, 2, 4, 8, 12]
 
 
 def test_the_other_spacings_are_those_of_the_formulas():
@@ -154,8 +154,9 @@ def test_a_clip_shorter_than_the_set_is_refused():
                 sparse_latents(torch.zeros(1, 1, total, 1, 1), count, spacing)
     with pytest.raises(ValueError, match="evenly by stride, ends, paper"):
         sparse_sets(9, 3, "random")
-    with pytest.raises(ValueError, match="joins 2 latent frames to one token: use 4 frames, not 3"):
-        sparse_latents(torch.zeros(1, 1, 8, 1, 1), 3, patch=2)
+    for total, fits in ((8, 4), (3, 2)):
+        with pytest.raises(ValueError, match=f"joins 2 latent frames to one token: use {fits} frames, not 3"):
+            sparse_latents(torch.zeros(1, 1, total, 1, 1), 3, patch=2)
     with pytest.raises(ValueError, match="4k.1 frames, not 16: ask for 13 or 17"):
         sparse_clips(lambda f: f, torch.zeros(81, 2, 2, 3), 16, CODEC)
 

@@ -67,9 +67,9 @@ class HeadScores:
             query, key = q[first : first + step, rows].float(), k[first : first + step].float()
             weights = (query * query.shape[-1] ** -0.5 @ key.transpose(1, 2)).softmax(-1)
             for index, template in enumerate(templates):
-                self.mass[index, block, first : first + step] += (weights * template).sum((1, 2)).double().cpu()
+                self.mass[index, block, first : first + step] += (weights * template).sum((1, 2)).cpu().double()
         for index, template in enumerate(templates):
-            self.uniform[index, block] += template.sum().double().cpu() / tokens
+            self.uniform[index, block] += template.sum().cpu().double() / tokens
 
     def _templates(self, rows: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows, tokens) bool, spatial and temporal."""

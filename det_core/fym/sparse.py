@@ -114,7 +114,7 @@ def sparse_sets(total: int, count: int, spacing: str = "stride") -> list[FrameSe
 def sparse_count(total: int, patch: int = 1) -> int:
     """How many of `total` latent frames a step looks at if nothing is said: half of them, and at least 3. A multiple of
     `patch`, the latent frames of one token. (The paper takes 17 of 81 pixel frames, 5 of 21 latent ones.)"""
-    return min(total, -(-max(3, (total + 1) // 2) // patch) * patch)
+    return min(total // patch * patch, -(-max(3, (total + 1) // 2) // patch) * patch)
 
 
 def sparse_latents(
@@ -175,7 +175,9 @@ def _check_fits(total: int, count: int, patch: int = 1) -> None:
             f"a sparse set of {count} frames does not fit a clip of {total}: choose 2 frames to all, or a longer clip"
         )
     if count % patch:
-        raise ValueError(f"this model joins {patch} latent frames to one token: use {count + 1} frames, not {count}")
+        whole = count // patch * patch
+        fits = whole + patch if whole + patch <= total else whole
+        raise ValueError(f"this model joins {patch} latent frames to one token: use {fits} frames, not {count}")
 
 
 def _placed(latents: torch.Tensor, positions: tuple[float, ...]) -> Example:
