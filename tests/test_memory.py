@@ -135,6 +135,21 @@ def test_what_cannot_fit_is_refused_with_what_does(denoiser, monkeypatch):
         choose_policy(denoiser, adapter, shape, config)
 
 
+@pytest.mark.parametrize(
+    ("device", "size", "offered"), [("cuda", (2, 2, 2), True), ("cuda", (13, 60, 90), False), ("cpu", (2, 2, 2), False)]
+)
+def test_low_vram_is_offered_where_the_weights_are_what_is_too_large(monkeypatch, device, size, offered):
+    denoiser = DiffusersDenoiser(build("wan", blocks=30), None)
+    denoiser.device = torch.device(device)
+    shape, config = torch.Size((1, 4, *size)), TrainConfig(mid_dim=1)
+    adapter = MotionAdapter.create(denoiser.spec, 1)
+    free = memory._needed(denoiser, adapter, shape, config, "full") - 1
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    with pytest.raises(ValueError) as refused:
+        choose_policy(denoiser, adapter, shape, config)
+    assert ("this video with the preset low_vram" in str(refused.value)) == offered
+
+
 @pytest.mark.parametrize("family", ["cogvideox", "hunyuan_video", "wan"])
 def test_an_offloaded_model_trains_to_the_same_adapter(family):
     """On the CPU the blocks' weights come and go as they would on a GPU; between calls they are placeholders."""

@@ -58,12 +58,12 @@ class TrainState:
     def check(self, config: dict, *, free: Collection[str] = ()) -> None:
         """Raises: ValueError naming the settings that differ from this state's; those named in `free` may."""
         now = _plain(config)
-        changed = [
-            f"{k} {self.config.get(k)} -> {now[k]}" for k in now if k not in free and self.config.get(k) != now[k]
-        ]
+        changed = [name for name in now if name not in free and self.config.get(name) != now[name]]
         if changed:
+            named = "; ".join(f"{name} {self.config.get(name)} -> {now[name]}" for name in changed)
+            device = " bf16 is as the device computes: resume on one like the first." if "bf16" in changed else ""
             raise ValueError(
-                f"cannot resume: the earlier run had other settings ({'; '.join(changed)}). Start anew or restore them."
+                f"cannot resume: the earlier run had other settings ({named}). Start anew or restore them.{device}"
             )
 
     def restore(

@@ -169,12 +169,15 @@ def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: S
 
 
 def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: StepSize, free: int) -> str:
-    """What does fit: fewer frames, or a smaller picture, with full checkpointing."""
+    """What does fit: fewer frames, a smaller picture, or the weights off the device, with full checkpointing."""
     spec, (time, height, width) = denoiser.spec, shape[-3:]
 
-    def fits(time: int, height: int, width: int) -> bool:
-        smaller = torch.Size((*shape[:2], time, height, width))
-        return _needed(denoiser, adapter, smaller, config, "full") * MARGIN <= free
+    def needed(time: int, height: int, width: int) -> float:
+        size = torch.Size((*shape[:2], time, height, width))
+        return _needed(denoiser, adapter, size, config, "full") * MARGIN
+
+    def fits(*size: int) -> bool:
+        return needed(*size) <= free
 
     options = []
     frames = next((t for t in range(time - 1, 1, -1) if fits(t, height, width)), None)
@@ -186,4 +189,8 @@ def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: S
         cell = spec.spatial_compression * spec.patch[1]
         size = (round(side * scale * spec.spatial_compression / cell) * cell for side in (height, width))
         options.append("all frames at " + "x".join(map(str, size)))
+    weights = sum(p.numel() * p.element_size() for p in denoiser.transformer.parameters() if p.device.type != "meta")
+    in_turn = weights * (1 - 2 / spec.num_blocks)  # about, of all but the block at work and the next
+    if denoiser.device.type != "cpu" and needed(time, height, width) <= free + in_turn:
+        options.append("this video with the preset low_vram")
     return ("what fits is " + " or ".join(options)) if options else "no size of this video fits"
