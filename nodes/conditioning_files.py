@@ -32,7 +32,7 @@ class DeTSaveConditioning(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name=None) -> bool | str:
-        return name is None or paths.name_is_safe(name)
+        return name is None or paths.name_is_safe(name, paths.CONDITIONINGS)
 
     @classmethod
     def execute(cls, conditioning, name: str) -> io.NodeOutput:

@@ -100,3 +100,15 @@ def test_training_draws_the_noise_of_its_expert(pack, tmp_path, monkeypatch):
             seen.clear()
             trained(expert("", 1), tmp_path, monkeypatch, noise_range=choice, noise=noise)
             assert len(seen) == 2 and all(low <= t <= high for t in seen)
+
+
+def test_the_papers_preset_replaces_numbers_and_keeps_the_noise_that_was_chosen(pack):
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.training.settings import chosen_config
+
+    spec = model_spec(expert("", 1))
+    numbers = {"steps": 7, "lr": 1.0, "mid_dim": 8, "kernel_size": 3}
+    given = {"tracking_weight": 9.0, "seed": 3, "noise": "as sampled", "noise_span": (0.8, 1.0)}
+    config = chosen_config("paper", spec, numbers, **given)
+    assert (config.seed, config.noise, config.noise_span) == (3, "as sampled", (0.8, 1.0))
+    assert config.steps == spec.defaults.steps and config.lr == spec.defaults.lr and config.tracking_weight == 0.1

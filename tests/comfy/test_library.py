@@ -173,3 +173,20 @@ def test_the_folder_of_extra_model_paths_comes_before_ours(pack, tmp_path, monke
     paths.register_folders()
     assert paths.folder_of(paths.ADAPTERS) == tmp_path / "mine"
     assert paths.folder_of(paths.MOTIONS) == tmp_path / "models" / paths.MOTIONS
+
+
+def test_models_that_cannot_be_written_keep_no_node_away(pack, tmp_path, monkeypatch):
+    import folder_paths
+    from det_pack.nodes._comfy.loading import paths
+
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
+    (tmp_path / "models").write_text("no folder, so nothing can be made in it")
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    paths.register_folders()
+    assert paths.folder_of(paths.MOTIONS) == tmp_path / "models" / paths.MOTIONS and paths.adapter_names() == []
+
+
+def test_a_name_that_leaves_its_folder_is_told_which_folder(pack):
+    from det_pack.nodes.conditioning_files import DeTSaveConditioning
+
+    assert "det_conditionings" in DeTSaveConditioning.validate_inputs("a/../b")

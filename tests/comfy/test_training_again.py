@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -38,6 +40,23 @@ def test_after_a_preview_the_model_is_loaded_as_before_with_a_steps_memory_free(
         assert first[1] >= memory and first[2] >= memory
         Sampler(denoiser, vae, caption, None, latents, 0).frames(None)
         assert len(asked) > 2 and asked[-1] == first
+
+
+@pytest.mark.parametrize(("told", "negative", "cfg"), [(False, True, 3.0), (False, False, 1.0), (True, True, 1.0)])
+def test_a_preview_is_guided_as_its_model_is_sampled(embedded, monkeypatch, told, negative, cfg):
+    """A model that is told its guidance is called once a step, whatever negative prompt there is."""
+    import comfy.sample
+    from det_pack.nodes._comfy.loading.model_spec import model_spec
+    from det_pack.nodes._comfy.training.sampler import Sampler
+    from det_pack.nodes._comfy.training.trainable import trainable
+
+    model, caption, vae, latents = embedded
+    seen = []
+    monkeypatch.setattr(comfy.sample, "sample", lambda m, n, steps, cfg, *a, **k: (seen.append(cfg), n)[1])
+    with torch.inference_mode(), trainable(model, caption, latents, model_spec(model), 0) as (denoiser, _):
+        denoiser.spec = replace(denoiser.spec, embedded_guidance=told)
+        Sampler(denoiser, vae, caption, caption if negative else None, latents, 0).frames(None)
+    assert seen == [cfg]
 
 
 def test_captions_that_are_combined_are_refused(embedded):

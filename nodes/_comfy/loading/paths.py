@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(key, default, is_default=False)
         paths, _ = folder_paths.folder_names_and_paths[key]
         folder_paths.folder_names_and_paths[key] = (paths, {".safetensors"})
-        os.makedirs(default, exist_ok=True)
+        with suppress(OSError):  # models may be read-only; what is saved makes its folder, or says why it cannot
+            os.makedirs(default, exist_ok=True)
 
 
 def adapter_names() -> list[str]:

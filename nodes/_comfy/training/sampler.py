@@ -41,7 +41,7 @@ class Sampler:
                 model,
                 noise,
                 min(20, spec.defaults.sample_steps),
-                spec.defaults.cfg if self.negative else 1.0,
+                1.0 if spec.embedded_guidance or not self.negative else spec.defaults.cfg,
                 "euler",
                 "simple",
                 self.positive,

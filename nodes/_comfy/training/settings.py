@@ -17,7 +17,8 @@ PRESET_NAMES = ("auto", "paper", "fast", "low VRAM", "custom")
 
 
 def chosen_config(preset: str, spec: DiTSpec, numbers: dict[str, float], **rest) -> TrainConfig:
-    """The settings of a preset for a base model. numbers: those of the node, where 0 is the model's own.
+    """The settings of a preset for a base model. numbers: those of the node, where 0 is the model's own; the paper's
+    are as they are, at whatever noise.
 
     Raises: ValueError if a number is no setting, or is missing where the preset takes all of them as they stand.
     """
@@ -25,7 +26,7 @@ def chosen_config(preset: str, spec: DiTSpec, numbers: dict[str, float], **rest)
     if size and size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {size}: use {size + 1}")
     if preset == "paper":
-        return preset_config("paper", spec, seed=rest["seed"])
+        return preset_config("paper", spec, **{name: rest[name] for name in ("seed", "noise", "noise_span")})
     own = TrainConfig.for_spec(spec)
     missing = [f"{name} (the model's own: {getattr(own, name):g})" for name, value in numbers.items() if not value]
     if preset == "custom" and missing:
