@@ -199,9 +199,10 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                     sampler = LoRASampler(denoiser, vae, preview_prompt, preview_negative, job.latents, train_seed)
                 in_space = [model.model.process_latent_in(still.clone().to(x0)) for still in stills]
                 learn = partial(_learned, denoiser, job.text, loras, configs, runs, view)
-                losses = {"spatial": learn("spatial", still_examples(in_space, job.spec), None, 0)}
-                losses["temporal"] = learn("temporal", pick(x0), sampler, preview_every)
-            view.say(f"trained: {_in_words(configs, **pick.keywords)}; kept as {runs['temporal'].file.name}{caution}")
+                losses = {}
+                losses["spatial"], _ = learn("spatial", still_examples(in_space, job.spec), None, 0)
+                losses["temporal"], where = learn("temporal", pick(x0), sampler, preview_every)
+            view.say(f"trained: {_in_words(configs, **pick.keywords)}; {where}{caution}")
         files = [lora_model(loras[stage].cpu(), job.spec, configs[stage].steps) for stage in STAGES]
         picture = view.result(losses)
         losses = {"loss": losses["spatial"] + losses["temporal"], **losses}
@@ -265,11 +266,11 @@ def _learned(
     examples: Examples | RandomFrames,
     sampler: LoRASampler | None,
     sample_every: int,
-) -> list[float]:
-    """Train one stage, or load it if it is finished; its losses."""
+) -> tuple[list[float], str]:
+    """Train one stage, or load it if it is finished; its losses, and in words where it is kept."""
     run, temporal = runs[stage], stage == "temporal"
     if run.finished:
-        return _loaded(loras[stage], run)
+        return _loaded(loras[stage], run), f"kept as {run.file.name}"
     before = configs["spatial"].steps if temporal else 0
     with Keeper(run, view, sampler, sample_every, offset=before) as keeper:
         result = train_lora(
@@ -282,7 +283,7 @@ def _learned(
             on_step=keeper,
             resume=run.state,
         )
-    return result.losses["total"]
+    return result.losses["total"], keeper.where
 
 
 def _in_words(configs: dict[str, LoRAConfig], count: int, spacing: str, patch: int) -> str:

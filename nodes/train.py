@@ -193,7 +193,7 @@ class DeTTrainMotionAdapter(io.ComfyNode):
                         resume=run.state,
                     )
                 adapter, state = result.adapter.cpu(), result.state
-            view.say(f"trained: {in_words(config)}; kept as {run.file.name}{cautions}")
+            view.say(f"trained: {in_words(config)}; {keeper.where}{cautions}")
         told = ({"caption": words} if words else {}) | ({} if frames is None else card(video_frames(frames)))
         adapter.requires_grad_(False).metadata.update(metadata(config, state, job, part, fps) | told)
         losses = {"loss": state.losses["total"], **{k: v for k, v in state.losses.items() if k != "total"}}

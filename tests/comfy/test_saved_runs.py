@@ -67,11 +67,14 @@ def test_a_setting_that_came_later_makes_no_earlier_run_another(folder):
 def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog):
     import torch
     from det_pack.det_core.training.state import TrainState
+    from det_pack.nodes._comfy.display.preview import TrainingView
 
     def full(*_args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TrainState, "save", full)
+    said = []
+    monkeypatch.setattr(TrainingView, "say", lambda view, text: said.append(text))
     case = CASES[WAN]
     with torch.inference_mode():
         out = node("DeTTrainMotionAdapter", "train").execute(
@@ -80,3 +83,4 @@ def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog)
         )  # fmt: skip
     assert all(kernel.up.weight.abs().max() > 0 for kernel in out.args[0].blocks.values())
     assert "step 2 is not kept" in caplog.text and list(folder.iterdir()) == []
+    assert "could not be kept" in said[-1] and "kept as" not in said[-1]

@@ -34,6 +34,12 @@ class Keeper(Saving):
         if kind is not None and self.kept is not None:
             self.view.say(f"stopped at step {self.offset + self.kept} of {self.view.total}, kept; {GO_ON}")
 
+    @property
+    def where(self) -> str:
+        """Where a finished training is, in words."""
+        whole = self.run is not None and self.kept == self.run.config.steps
+        return f"kept as {self.path.name}" if whole else "could not be kept (see the log): save what it gives now"
+
     def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
         if self.sampler is not None and run.step % self.sample_every == 0:
             self.view.rows = [*self.view.rows[:2], (f"step {run.step}", self.sampler.frames(run.learned))]
