@@ -6,12 +6,17 @@ from tiny_dits import build, filled_adapter
 
 from det_core.adapter.attach import attach
 from det_core.adapter.motion_adapter import MotionAdapter
+from det_core.guidance.cost import gradient_pass, guidance_memory, guidance_share
+from det_core.guidance.guide import Plan
+from det_core.guidance.reference import MotionReference
+from det_core.guidance.sampling import MotionGuidance
 from det_core.models.compute.memory import training_memory
 from det_core.models.denoiser import DiffusersDenoiser
 from det_core.models.families import spec_for
 from det_core.models.families.projections import projections
 from det_core.models.families.spec import EXPERTS
 from det_core.models.families.wan import Experts
+from det_core.models.sample import sample
 from det_core.training.loop import TrainConfig, train_motion_adapter
 
 
@@ -73,6 +78,34 @@ def test_a_step_keeps_the_activations_of_one_expert(pair):
     settings = {"policy": "none", "dtype": torch.float32, "parameters": 0}
     latents = (1, 4, 3, 4, 6)
     assert training_memory(spec, latents, **settings) == training_memory(one, latents, **settings)
+
+
+def guided(model, loss: str, steps: int) -> torch.Tensor:
+    """A video guided by a source, the model being called as on the command line."""
+    denoiser, generator = DiffusersDenoiser(model), torch.Generator().manual_seed(0)
+    source, noise = torch.randn(2, 1, 4, 3, 4, 6, generator=generator)
+    prompt, empty = ({"encoder_hidden_states": t} for t in torch.randn(2, 1, 5, 16, generator=generator))
+    guidance = MotionGuidance(MotionReference(source, "wan"), empty, Plan.for_spec(denoiser.spec, loss))
+    return sample(denoiser, prompt, empty, noise, steps=steps, cfg=3.0, guidance=guidance)
+
+
+@pytest.mark.parametrize("loss", ["features", "flow", "latents"])
+def test_guidance_is_that_of_the_expert_that_makes_the_first_steps(pair, loss):
+    """The source, which has no noise, is read through it as well, as where its file alone is guided in ComfyUI."""
+    assert spec_for(pair).guide_block == 2 * spec_for(pair.high).guide_block
+    assert torch.equal(guided(pair, loss, steps=1), guided(pair.high, loss, steps=1))
+    assert guided(pair, loss, steps=8).isfinite().all() and pair.boundary == 875.0
+
+
+def test_guidance_costs_what_it_costs_with_one_expert(pair):
+    spec, one, shape = spec_for(pair), spec_for(pair.high), torch.Size((1, 4, 3, 4, 6))
+    for costs in (
+        lambda spec, block: guidance_memory(spec, shape, block, policy="none", dtype=torch.float32),
+        lambda spec, block: guidance_memory(spec, shape, block, policy="full", dtype=torch.float32),
+        lambda spec, block: gradient_pass(spec, shape, block, recomputed=True),
+        lambda spec, _block: guidance_share(spec, shape, Plan.for_spec(spec), steps=20),
+    ):
+        assert costs(spec, 2) == costs(one, 1)
 
 
 @torch.no_grad()

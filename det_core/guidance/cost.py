@@ -29,6 +29,7 @@ def guidance_memory(
     a training's blocks keep, but for the sum with their kernel's output. The first one saves nothing: unlike in
     training, its input needs a gradient.
     """
+    block, _ = _in_one_call(spec, block)
     ends = 1 if policy == "none" else block + 1
     peak = training_memory(
         replace(spec, taps=spec.taps[:ends], boundary=None), latent_shape, policy="full", dtype=dtype,
@@ -53,8 +54,15 @@ def gradient_pass(
     tokens = video + (spec.family.text_tokens if text_tokens is None else text_tokens)
     linear, attention = (4 + 2 * mlp_ratio) * spec.dim, 2 * tokens  # of a block, over 2 x tokens x dim
     backward = (linear + 2 * attention) / (linear + attention)
+    block, blocks = _in_one_call(spec, block)
     passes = (block + 1) * (1 + backward) + (block if recomputed else 0)
-    return passes / spec.num_blocks
+    return passes / blocks
+
+
+def _in_one_call(spec: DiTSpec, block: int) -> tuple[int, int]:
+    """(number of `block`, how many there are) among the blocks that one call runs: of two experts, those of one."""
+    turns = max(1, len(spec.experts))
+    return block // turns, spec.num_blocks // turns
 
 
 def guidance_share(
@@ -73,7 +81,8 @@ def guidance_share(
     """
     if plan.needs_gradient:
         update = gradient_pass(spec, latent_shape, plan.block, recomputed=recomputed, mlp_ratio=mlp_ratio)
-        added = plan.updates * update + (plan.block + 1) / spec.num_blocks
+        block, blocks = _in_one_call(spec, plan.block)
+        added = plan.updates * update + (block + 1) / blocks
     else:
         added = plan.updates * (1 + cfg)
     return added / (steps * (1 + cfg))

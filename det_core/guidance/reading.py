@@ -7,6 +7,7 @@ there, with blocks computed again, sees the model of the forward. Then the call 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ def left_early(call: Callable[[], Any], overrides: Iterable[tuple[nn.Module, Cal
 def read_tokens(
     transformer: nn.Module, spec: DiTSpec, block: int, grid: Grid, call: Callable[[], Any], reader: TokenReader
 ) -> Any:
-    """What `reader` makes of the video tokens that block `block` gives in `call`, in either layout.
+    """What `reader` makes of the video tokens that block `block` gives in `call`, in either layout. Of two experts, the
+    one that has the block is called, at whatever time.
 
     Raises: ValueError, in the call, if the tokens are not the grid's.
     """
@@ -57,7 +59,8 @@ def read_tokens(
         video = video_slice(spec.taps[block].tokens, tokens.shape[1], grid, place)
         raise Read(_exactly(reader, tokens[:, video]))
 
-    return left_early(call, [(module, read)])
+    with _expert_of(transformer, spec, block):
+        return left_early(call, [(module, read)])
 
 
 def read_attention(
@@ -75,8 +78,13 @@ def read_attention(
         with AttentionCalls(seen):
             return forward(*args, **kwargs)
 
-    with torch_attention(module):
+    with torch_attention(module), _expert_of(transformer, spec, block):
         return left_early(call, [(module, read)])
+
+
+def _expert_of(transformer: nn.Module, spec: DiTSpec, block: int) -> AbstractContextManager:
+    name = spec.expert_of(block)
+    return nullcontext() if name is None else unwrapped(transformer).alone(name)
 
 
 def _exactly(reader: Callable, *tensors: torch.Tensor) -> Any:

@@ -127,9 +127,13 @@ class DiTSpec:
 
     @property
     def guide_block(self) -> int:
-        """The block that guidance reads."""
-        own = self.defaults.guide_block
-        return max(0, self.num_blocks // 2 - 1) if own is None else own
+        """The block that guidance reads; of two experts it is the first one's, which makes the first steps."""
+        own, turns = self.defaults.guide_block, max(1, len(self.experts))
+        return max(0, self.num_blocks // turns // 2 - 1) * turns if own is None else own
+
+    def expert_of(self, block: int) -> str | None:
+        """The expert that has this block, where there are two."""
+        return self.experts[block % len(self.experts)] if self.experts else None
 
     def grid(self, latent_shape: torch.Size | tuple[int, ...]) -> tuple[int, int, int]:
         """Token grid (T, H, W) of latents (B, C, T, H, W); a cell that fills part of a patch counts as a patch."""

@@ -5,6 +5,7 @@ The paper has no Wan experiment: the training values are those it uses for CogVi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,6 +77,15 @@ class Experts(nn.Module):
     @property
     def config(self) -> Any:
         return self.high.config
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Inside, one expert acts at all times."""
+        own, self.boundary = self.boundary, {"high": -math.inf, "low": math.inf}[name]
+        try:
+            yield
+        finally:
+            self.boundary = own
 
     def forward(
         self, hidden_states: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, **kwargs
