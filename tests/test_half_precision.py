@@ -7,9 +7,13 @@ import pytest
 import torch
 from small_training import equal, small
 from test_optimiser import Fixed
+from tiny_dits import build
 
 from det_core.guidance.guide import Guide, Plan
 from det_core.guidance.losses import LOSSES
+from det_core.models.compute.precision import stored_in
+from det_core.models.denoiser import DiffusersDenoiser
+from det_core.models.families.wan import Experts
 from det_core.training import loop
 from det_core.training.loop import TrainConfig, fit, train_motion_adapter
 
@@ -45,6 +49,22 @@ def test_guidance_by_features_keeps_its_gradient_in_float16():
     assert torch.cosine_similarity(exact, half, 0) > 0.9999
     assert (half == 0).float().mean() < 1e-3
     assert 1e-3 < half.square().mean().sqrt() < 1e2  # far from both ends of float16
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_a_wan_in_bfloat16_is_called_in_it_where_there_is_no_autocast(tmp_path, experts):
+    """As on MPS; diffusers keeps some of its weights in float32, the first one among them."""
+    build("wan").save_pretrained(tmp_path)
+    kind = type(build("wan"))
+    model = kind.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert next(model.parameters()).dtype == torch.float32
+    model = model if experts == 1 else Experts(model, model, 875.0)
+    denoiser = DiffusersDenoiser(model)
+    assert stored_in(model) == denoiser.dtype == torch.bfloat16
+    x, text = torch.randn(1, 4, 3, 4, 6), torch.randn(1, 5, 16, dtype=torch.bfloat16)
+    with torch.no_grad():
+        velocity = denoiser.predict_velocity(x, torch.tensor([900.0]), {"encoder_hidden_states": text})
+    assert velocity.shape == x.shape and velocity.isfinite().all()
 
 
 class Weighted(torch.nn.Module):

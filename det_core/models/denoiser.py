@@ -17,7 +17,7 @@ from torch import nn
 
 from .compute.checkpointing import checkpointed
 from .compute.offload import offload_blocks
-from .compute.precision import autocast
+from .compute.precision import autocast, stored_in
 from .families import DiTSpec, spec_for
 from .families.positions import Positions, token_positions
 from .identity import weights_told
@@ -97,7 +97,7 @@ class DiffusersDenoiser:
         self.transformer, self.scheduler, self.spec = transformer, scheduler, spec_for(transformer)
         self.guidance = self.spec.defaults.cfg if guidance is None else guidance
         self.device = next(transformer.parameters()).device if device is None else torch.device(device)
-        self.dtype = next(transformer.parameters()).dtype
+        self.dtype = stored_in(transformer)
         self.bf16 = bf16
         if self.spec.prediction == "v":
             self._alphas = scheduler.alphas_cumprod.to(self.device, torch.float32)

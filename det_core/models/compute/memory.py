@@ -14,7 +14,7 @@ from torch import nn
 
 from ..families import DiTSpec
 from .checkpointing import POLICIES
-from .precision import computed_in
+from .precision import computed_in, stored_in
 
 if TYPE_CHECKING:
     from ..denoiser import Denoiser
@@ -154,7 +154,7 @@ def choose_policy(denoiser: Denoiser, adapter: nn.Module, latent_shape: torch.Si
 
 
 def _needed(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: StepSize, policy: str) -> int:
-    dtype = computed_in(next(denoiser.transformer.parameters()).dtype, config.bf16)
+    dtype = computed_in(stored_in(denoiser.transformer), config.bf16)
     return training_memory(
         denoiser.spec,
         shape,

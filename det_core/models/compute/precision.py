@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Compute:
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:
     """A region that computes in bfloat16 if `bf16`, otherwise in the formats that tensors have."""
     return torch.autocast(device.type, torch.bfloat16, bf16)
+
+
+def stored_in(transformer: nn.Module) -> torch.dtype:
+    """The format of a transformer's weights, and so of what it is called with. diffusers keeps a few in float32, which
+    may come first (Wan's); it says the others' itself."""
+    own = getattr(transformer, "dtype", None)
+    return own if isinstance(own, torch.dtype) else next(transformer.parameters()).dtype
 
 
 def computed_in(dtype: torch.dtype, bf16: bool) -> torch.dtype:

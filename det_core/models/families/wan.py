@@ -78,6 +78,10 @@ class Experts(nn.Module):
     def config(self) -> Any:
         return self.high.config
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.high.dtype
+
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Inside, one expert acts at all times."""
