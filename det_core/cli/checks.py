@@ -133,8 +133,9 @@ def warn_of_no_training(args: argparse.Namespace) -> None:
     """Say which arguments do nothing where the source only guides."""
     given = {
         "--resume": args.resume, "--steps": args.steps, "--checkpoint": args.checkpoint, "--keep": args.keep,
-        "--drop": args.drop is not None, "--strength": args.strength != 1, "--preset": args.preset != "paper",
-        "--noise": args.noise != "uniform", "--noise-range": args.noise_range != "auto",
+        "--drop": args.drop is not None, "--strength": args.strength != 1, "--noise": args.noise != "uniform",
+        "--noise-range": args.noise_range != "auto",
+        "--preset": args.preset != "paper" and not PRESETS[args.preset].low_vram,
     }  # fmt: skip
     idle = [name for name, value in given.items() if value]
     if idle:
