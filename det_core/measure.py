@@ -170,14 +170,22 @@ class VideoRuler:
         return wanted, track_again(frames, wanted, tracker=wanted.tracker, device=self.device)
 
     def _source_tracks(self, source: Source) -> Tracks:
-        """Those that training used, or, where they came with the data, made anew from their own starting points."""
-        if source.tracks.tracker in TRACKERS:
+        """Those that training used, or, where they came with the data or of a tracker that is not here, made anew from
+        their own starting points."""
+        if source.tracks.tracker in TRACKERS and _is_here(source.tracks.tracker):
             return source.tracks
         if self._reference is None or self._reference[0] is not source:
             name = resolve_tracker("auto")
             made = track_again(source.pixels, source.tracks, tracker=name, device=self.device)
             self._reference = source, made
         return self._reference[1]
+
+
+def _is_here(tracker: str) -> bool:
+    try:
+        return resolve_tracker(tracker) == tracker
+    except ValueError:
+        return False
 
 
 def ruler_for(model: BaseModel, clip: Path | None = None, dino: Path | None = None) -> Ruler:

@@ -1,6 +1,7 @@
 """The benchmark on a model: methods, measures, cases of sprites."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -82,6 +83,16 @@ def test_methods_train_once_and_give_the_same_numbers_again(random_model, sprite
     assert (tmp_path / "one" / "adapters" / "000-figure_eight" / "det-seed0.safetensors").stat().st_mtime_ns == stamp
 
 
+def test_memory_that_cannot_be_asked_for_is_not_0(random_model, sprites, tmp_path, monkeypatch):
+    from det_core.bench.methods import Methods, MethodSettings
+    from det_core.bench.units import Unit
+
+    monkeypatch.setattr("det_core.bench.methods.peak_mb", lambda _: float("nan"))
+    (case,), _ = read_cases(sprites)
+    methods = Methods(MethodSettings("embedded", str(tmp_path), "cpu", sample_steps=1), random_model)
+    assert math.isnan(methods(Unit(case, "none", case.prompts[0], 0)).cost["peak_mb"])
+
+
 def test_source_similarity_of_a_sprite_is_the_share_of_frames_that_look_like_the_source():
     from types import SimpleNamespace
 
@@ -151,7 +162,8 @@ def test_one_look_at_the_frames_gives_consistency_similarity_and_look():
     assert scores["source_similarity"] == pytest.approx(greys.mean().cos().item(), abs=1e-5) and look.shape == (2,)
 
 
-def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch):
+@pytest.mark.parametrize("made_by", ["user", "cotracker"])
+def test_tracks_of_no_tracker_of_this_machine_are_made_anew_for_the_scores(made_by, monkeypatch):
     from types import SimpleNamespace
 
     from det_core.bench.measures import VideoMeasures
@@ -167,7 +179,7 @@ def test_tracks_that_came_with_the_data_are_made_anew_for_the_scores(monkeypatch
     monkeypatch.setattr("det_core.measure.resolve_tracker", lambda name: "lk")
     points = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0))
     frames = torch.zeros(4, 32, 32, 3)
-    source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4), "user", torch.tensor([0, 3, 2])))
+    source = SimpleNamespace(pixels=frames, tracks=Tracks(points, torch.ones(3, 4), made_by, torch.tensor([0, 3, 2])))
     measures = VideoMeasures("cpu", None, None)
     assert measures.measure(frames, "p", source)[0]["motion_fidelity"] == pytest.approx(1)
     measures.measure(frames, "p", source)

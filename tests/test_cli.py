@@ -1,5 +1,6 @@
 """`python -m det_core` as a user meets it: the whole job, resuming, Ctrl-C, and one clear line for every mistake."""
 
+import io
 import json
 import signal
 import subprocess
@@ -194,6 +195,25 @@ def test_bad_adapters_and_blocks(capsys, tmp_path, finished):
     assert '"3-99" asks for block 99, but this model has blocks 0 to 7' in failure(capsys, *good, "--keep", "3-99")
     assert "a-b" in failure(capsys, *good, "--keep", "a-b")
     assert "--drop" in failure(capsys, *good, "--drop", "1.5")
+
+
+def test_blocks_that_the_adapter_has_not_are_refused_before_the_model_is_loaded(
+    capsys, tmp_path, finished, monkeypatch
+):
+    adapter = MotionAdapter.load(finished / "adapter.safetensors")
+    del adapter.blocks["1"]
+    adapter.save(tmp_path / "few.safetensors")
+    monkeypatch.setattr(cli_sample, "load_base_model", None)
+    words = ["sample", "--adapter", tmp_path / "few.safetensors", "--prompt", PROMPT, "--out", tmp_path / "out"]
+    assert "no block 1 to keep" in failure(capsys, *words, "--keep", "0-2")
+
+
+def test_what_a_console_cannot_show_stops_nothing(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="cp1252"))
+    main(["evaluate"])
+    print("\u732b.mp4", flush=True)
+    assert b"u732b.mp4" in shown.getvalue()
 
 
 class TestAnAdapterThatSaysLittle:

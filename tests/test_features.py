@@ -230,6 +230,11 @@ def test_a_folder_of_the_wrong_kind_is_refused(clip_folder, dino_folder, tmp_pat
     (half / "preprocessor_config.json").write_text((dino_folder / "preprocessor_config.json").read_text())
     with pytest.raises(ValueError, match="cannot be loaded"):
         temporal_consistency(frames(), half)
+    whole = (dino_folder / "model.safetensors").read_bytes()
+    for part in (b"version https://git-lfs.github.com/spec/v1\n", whole[:-9]):
+        (half / "model.safetensors").write_bytes(part)
+        with pytest.raises(ValueError, match="model.safetensors is not whole"):
+            VisionFeatures.check(half)
 
 
 def test_a_loaded_extractor_stays_and_a_folder_is_freed(dino_folder, monkeypatch):

@@ -61,6 +61,8 @@ def sampling(args: argparse.Namespace, spec: DiTSpec, adapter: MotionAdapter | N
     elif args.drop is not None:
         keep = kept_blocks(spec.num_blocks, args.drop)
         keep = keep if adapter is None else [block for block in keep if block in adapter.kernels]
+    if adapter is not None:
+        adapter.kernels_for(spec, keep)  # refuses blocks that it has not
     return Sampling(args.sample_steps, args.cfg, keep, args.strength)
 
 

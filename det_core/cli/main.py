@@ -10,6 +10,7 @@ import logging
 import sys
 
 import torch
+from safetensors import SafetensorError
 
 from . import annotate, bench, evaluate, sample, track, train, transfer
 from .arguments import Parser
@@ -24,13 +25,15 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "diffusers", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a console or pipe may not have a name's characters
     args = None
     try:
         args = build_parser().parse_args(argv)
         args.run(args)
     except (MemoryError, torch.OutOfMemoryError) as error:
         return _failed(f"out of memory: use {_smaller(args)} ({_line(error) or 'no more could be had'})")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         return _failed(_line(error))
     except RuntimeError as error:
         if not _is_of_the_device(error):

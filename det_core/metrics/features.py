@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 
 VISION_TYPES = ("vit", "dinov2", "dinov2_with_registers")
 BATCH = 16  # pictures per forward pass
@@ -78,6 +79,12 @@ class _Extractor:
             )
         if not (folder / "preprocessor_config.json").is_file():
             raise ValueError(f"{folder} has no preprocessor_config.json: download the whole model folder")
+        for weights in folder.glob("[!.]*.safetensors"):
+            try:
+                with safe_open(weights, "pt"):
+                    pass
+            except SafetensorError as error:
+                raise ValueError(f"{weights} is not whole: download it again (with git: git lfs pull)") from error
 
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         self.check(folder)
@@ -86,7 +93,7 @@ class _Extractor:
         try:
             self.preparation = Preparation(folder)
             self.model = self._load().to(self.device).eval()
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{folder}: the {self.kind} model cannot be loaded: {str(error).splitlines()[0]}"
             ) from error
