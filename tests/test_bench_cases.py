@@ -25,6 +25,14 @@ def test_both_layouts_and_groups_are_read(data):
     assert cases[1].difficulty == "unknown" and cases[2].difficulty in ("easy", "medium", "hard")
 
 
+def test_hidden_files_and_byte_order_marks_of_other_systems_do_not_matter(data):
+    (data / "fox" / "masks" / "._00000.png").write_bytes(b"of macOS")
+    text = (data / "fox" / "prompts.txt").read_text()
+    (data / "fox" / "prompts.txt").write_text(text, encoding="utf-8-sig")
+    case = read_case(data / "fox")
+    assert case.mask.name == "00000.png" and case.caption == "a dog runs"
+
+
 def test_one_case_can_be_read_alone(data):
     assert read_case(data / "fox").name == "fox"
 

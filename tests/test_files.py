@@ -96,6 +96,15 @@ def test_others_may_read_what_the_umask_allows(tmp_path):
     assert files.read_metadata(path) == {"about": "three"}
 
 
+def test_a_drive_that_lets_no_one_change_modes_can_be_written_to(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chmod", refused)
+    files.write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").read_text() == "{}\n"
+
+
 def test_json_is_written_whole(tmp_path):
     files.write_json(tmp_path / "a.json", {"a": [1.5, None]})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1.5,\n    null\n  ]\n}\n'

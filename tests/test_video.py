@@ -147,6 +147,20 @@ else:
     assert grown["1"] < 760 and grown["10"] < 150, grown
 
 
+def test_tags_of_another_encoding_do_not_matter(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        container.metadata["title"] = "TITLETITLE"
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = 32, 32
+        picture = np.zeros((32, 32, 3), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    written = (tmp_path / "a.mkv").read_bytes()
+    assert b"TITLETITLE" in written
+    (tmp_path / "a.mkv").write_bytes(written.replace(b"TITLETITLE", b"\xe9" * 10))
+    assert len(read_video(tmp_path / "a.mkv").frames) == 1
+
+
 def test_a_cover_picture_is_not_the_video(tmp_path):
     """A file may hold stills beside its video, and in front of it."""
     with av.open(str(tmp_path / "a.mp4"), "w") as container:

@@ -65,7 +65,7 @@ def annotate(
 
 def _captions(path: Path) -> dict[str, dict]:
     try:
-        texts = json.loads(Path(path).read_text(encoding="utf-8"))
+        texts = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a JSON file of captions: {error}") from error
     if not isinstance(texts, dict):

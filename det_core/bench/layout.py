@@ -96,7 +96,7 @@ def read_case(folder: Path, name: str | None = None) -> Case:
         if found.frames != len(frames):
             raise ValueError(f"{tracks.name} has tracks over {found.frames} frames, the video has {len(frames)} frames")
         clusters = count_clusters(found)
-    pictures = tuple(sorted((folder / "first_frames").glob("*.png")))
+    pictures = tuple(sorted((folder / "first_frames").glob("[!.]*.png")))
     if len(pictures) not in (0, len(prompts)):
         raise ValueError(f"first_frames has {len(pictures)} pictures for {len(prompts)} prompts: give one for each")
     return Case(folder.name if name is None else name, video, caption, tuple(prompts), mask, tracks, clusters, pictures)
@@ -144,7 +144,7 @@ def _video(folder: Path) -> Path:
 def _lines(path: Path, what: str) -> list[str]:
     if not path.is_file():
         raise ValueError(f"no {path.name}: it holds {what}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{path.name} is empty: it holds {what}")
     return lines
@@ -158,7 +158,7 @@ def _check_distinct(prompts: list[str]) -> None:
 
 def _mask(folder: Path) -> Path:
     for place in (folder / "masks" / folder.name, folder / "masks"):
-        pictures = sorted(place.glob("*.png")) if place.is_dir() else []
+        pictures = sorted(place.glob("[!.]*.png")) if place.is_dir() else []
         if pictures:
             return pictures[0]
     raise ValueError(f"no mask: put the subject of the first frame, white on black, at {folder.name}/masks/00000.png")

@@ -52,7 +52,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)  # safetensors leaves its files readable by their owner only
+        with suppress(OSError):  # some network drives let no one change modes
+            os.chmod(temporary, mode)  # safetensors leaves its files readable by their owner only
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:

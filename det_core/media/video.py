@@ -128,7 +128,7 @@ def read_video(path: str | os.PathLike) -> Video:
 def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The file's moving picture. It is given to FFmpeg as bytes: a name is never taken for an address, and a playlist
     opens nothing else."""
-    with open(path, "rb") as file, av.open(file) as container:
+    with open(path, "rb") as file, av.open(file, metadata_errors="ignore") as container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             raise ValueError(f"{path} has no picture in it (sound only?); give a video file")
