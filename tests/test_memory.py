@@ -147,7 +147,7 @@ def test_low_vram_is_offered_where_the_weights_are_what_is_too_large(monkeypatch
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     with pytest.raises(ValueError) as refused:
         choose_policy(denoiser, adapter, shape, config)
-    assert ("this video with the preset low_vram" in str(refused.value)) == offered
+    assert ("this video with --preset low_vram of train and transfer" in str(refused.value)) == offered
 
 
 @pytest.mark.parametrize("family", ["cogvideox", "hunyuan_video", "wan"])

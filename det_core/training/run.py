@@ -222,7 +222,7 @@ class TrainingRun:
         if self.failure is None and (bad := self.reader.read(lag)) is not None:
             self.failure = NonFiniteLoss(
                 f"{bad.what} at step {bad.before + 1}; the last good step ({bad.before}) is kept. "
-                "A lower learning rate may help: learning_rate in ComfyUI, the preset paper instead of fast elsewhere.",
+                "A lower learning rate may help.",
                 self,
             )
             self.step, self._random = bad.before, bad.random_before

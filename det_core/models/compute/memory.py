@@ -192,5 +192,5 @@ def _advice(denoiser: Denoiser, adapter: nn.Module, shape: torch.Size, config: S
     weights = sum(p.numel() * p.element_size() for p in denoiser.transformer.parameters() if p.device.type != "meta")
     in_turn = weights * (1 - 2 / spec.num_blocks)  # about, of all but the block at work and the next
     if denoiser.device.type != "cpu" and needed(time, height, width) <= free + in_turn:
-        options.append("this video with the preset low_vram")
+        options.append("this video with --preset low_vram of train and transfer")
     return ("what fits is " + " or ".join(options)) if options else "no size of this video fits"
