@@ -124,6 +124,48 @@ def test_the_state_is_kept_whatever_comes_of_what_is_written_beside_it(denoiser,
     ]
 
 
+def _stopping(step):
+    def stop(run, _losses):
+        if run.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize("stopped", [3, 6])
+def test_a_stop_leaves_the_adapter_of_its_step_too_the_last_step_included(denoiser, job, tmp_path, stopped):
+    """After the last step of 6 as well: whoever would write the finished adapter is not reached."""
+    written = []
+    beside = lambda _adapter, losses, _config: written.append(len(losses["total"]))  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        with Saving(tmp_path / "run.state.safetensors", 100, on_step=_stopping(stopped), beside=beside) as saving:
+            train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    assert written == [stopped]
+
+
+def test_a_finished_run_leaves_its_adapter_to_the_caller(denoiser, job, tmp_path):
+    written = []
+    beside = lambda _adapter, losses, _config: written.append(len(losses["total"]))  # noqa: E731
+    with Saving(tmp_path / "run.state.safetensors", 4, beside=beside) as saving:
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    assert written == [4]
+
+
+def test_a_stop_while_the_adapter_is_written_writes_it_again(denoiser, job, tmp_path):
+    """A second Ctrl-C strikes at once: in the middle of what a step that is kept writes."""
+    tries, written = [], []
+
+    def beside(_adapter, losses, _config):
+        tries.append(len(losses["total"]))
+        if len(tries) == 2:
+            raise KeyboardInterrupt
+        written.append(tries[-1])
+
+    with pytest.raises(KeyboardInterrupt), Saving(tmp_path / "run.state.safetensors", 2, beside=beside) as saving:
+        train_motion_adapter(denoiser, *job, small(), on_step=saving)
+    assert tries == [2, 4, 4] and written == [2, 4]
+
+
 def test_what_a_kill_left_goes_even_where_nothing_is_written_again(denoiser, job, tmp_path):
     """Killed after the last state had its name, before the folder that it was written in was gone."""
     path = tmp_path / "run.state.safetensors"

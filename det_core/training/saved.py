@@ -31,7 +31,7 @@ class Saving:
 
     Attributes:
         run: the run in progress, None before its first completed step.
-        kept: the step that is on the disk, None where none of this training is.
+        kept: the step that is on the disk, what is beside it included; None where none of this training is.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Saving:
         go_on: str = "resume it to go on",
     ):
         """every: steps between two writes. on_step: called after each step. beside: writes what else shall be kept of
-        an unfinished run, after its state; where it fails, that is a warning. go_on: how the user goes on after a stop.
+        a run that is unfinished or stopped, after its state; where it fails, that is a warning. go_on: how the user goes on after a stop.
         """
         self.path, self.every, self.on_step, self.beside = Path(path), every, on_step, beside
         self.go_on = go_on
@@ -63,11 +63,14 @@ class Saving:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if self.keep() and kind is not None:
+        if self.keep(stopped=kind is not None) and kind is not None:
             log.warning("stopped after step %d of %d; saved: %s", self.kept, self.run.config.steps, self.go_on)
 
-    def keep(self) -> bool:
-        """Write the last completed step, unless it is on the disk; whether it is there now."""
+    def keep(self, stopped: bool = False) -> bool:
+        """Write the last completed step, unless it is on the disk; whether it is there now.
+
+        What is beside the last step of a training is the caller's to write, but where `stopped` keeps it from that.
+        """
         if self.run is None:
             return False
         if self.run.step == self.kept:
@@ -78,12 +81,13 @@ class Saving:
         except OSError as error:
             log.warning("step %d is not kept: %s", self.run.step, _line(error))
             return False
-        self.kept = state.step
-        self._write_beside(state)
+        if stopped or state.step < self.run.config.steps:
+            self._write_beside(state)
+        self.kept = state.step  # not earlier: a stop in the middle of the two writes both again
         return True
 
     def _write_beside(self, state: TrainState) -> None:
-        if self.beside is None or state.step == self.run.config.steps:
+        if self.beside is None:
             return
         try:
             self.beside(self.run.learned, state.losses, self.run.config)
