@@ -222,6 +222,23 @@ def test_a_triton_that_cannot_build_goes_to_torch_with_one_line(interpreter, mon
     assert (said, why) == ("the temporal kernels run in plain torch", "Failed to find C compiler.")
 
 
+def test_a_full_gpu_at_the_first_launch_is_no_word_against_triton(interpreter, monkeypatch):
+    launch = interpreter._launch_gather
+
+    def full(*_args):
+        monkeypatch.setattr(interpreter, "_launch_gather", launch)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(interpreter, "_launch_gather", full)
+    temporal_conv._triton_runs.cache_clear()
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            temporal_conv._operations(torch.zeros(1))
+        assert temporal_conv._operations(torch.zeros(1)) is interpreter
+    finally:
+        temporal_conv._triton_runs.cache_clear()
+
+
 TARGETS = ["cuda:80", "cuda:89", "cuda:90", "cuda:120", "hip:gfx942"]
 MOST_REGISTERS = 168  # of a thread; at 4 warps 3 programs fit on a multiprocessor
 

@@ -154,6 +154,8 @@ def _triton_runs(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     try:
         shift_triton.gather_steps(torch.zeros(1, 1, 1, device=device, dtype=dtype), 1, [0])
+    except torch.OutOfMemoryError:  # of the GPU, at this moment: no answer to keep
+        raise
     except Exception as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         log.info("the temporal kernels run in plain torch: Triton does not run on %s in %s: %s", device, dtype, why)
