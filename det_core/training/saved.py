@@ -44,7 +44,8 @@ class Saving:
         go_on: str = "resume it to go on",
     ):
         """every: steps between two writes. on_step: called after each step. beside: writes what else shall be kept of
-        a run that is unfinished or stopped, after its state; where it fails, that is a warning. go_on: how the user goes on after a stop.
+        a run that is unfinished or stopped, after its state; where it fails, that is a warning. go_on: how the user
+        goes on after a stop.
         """
         self.path, self.every, self.on_step, self.beside = Path(path), every, on_step, beside
         self.go_on = go_on
