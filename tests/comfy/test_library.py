@@ -91,6 +91,37 @@ def test_what_would_say_or_hold_something_else_is_written(folder):
     assert save("motion", made, caption="a dancer").result == ("motion-5.safetensors",)
 
 
+def test_words_that_were_taken_away_do_not_stay(folder):
+    made = adapter(steps="500")
+    save("motion", made, caption="a dancer", license="mine")
+    assert save("motion", made, caption="a dancer").result == ("motion-2.safetensors",)
+    assert save("motion", made).result == ("motion-3.safetensors",)
+    assert save("motion", made, caption="a dancer").result == ("motion-2.safetensors",)
+
+
+def test_a_loaded_motion_is_the_one_in_its_file(folder):
+    from det_pack.nodes.adapter_files import DeTLoadMotionAdapter
+
+    save("motion")
+    loaded = DeTLoadMotionAdapter.execute("motion.safetensors").result[0]
+    assert save("motion", loaded).result == ("motion.safetensors",)
+
+
+def test_a_gap_in_the_numbers_hides_nothing_and_is_filled(folder, caplog):
+    clips = [adapter(source=name) for name in ("twirl", "leap", "walk")]
+    assert [save("motion", clip).result[0] for clip in clips] == [
+        f"motion{number}.safetensors" for number in ("", "-2", "-3")
+    ]
+    (folder / "motion-2.safetensors").unlink()
+    with caplog.at_level("INFO"):
+        assert save("motion", clips[2]).result == ("motion-3.safetensors",)
+        assert save("motion", clips[1]).result == ("motion-2.safetensors",)
+    assert [r.getMessage() for r in caplog.records if r.name.endswith("loading.saved")] == [
+        f"already there: {folder / 'motion-3.safetensors'}",
+        f"saved: {folder / 'motion-2.safetensors'}",
+    ]
+
+
 def test_a_lora_and_a_motion_without_training_are_written_once_too(folder, monkeypatch):
     import folder_paths
     from det_pack.nodes._comfy.loading import paths

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from glob import escape
 from itertools import count
 from pathlib import Path
 
@@ -100,6 +102,14 @@ def numbered_paths(kind: str, name: str) -> Iterator[Path]:
     yield folder / f"{clean}.safetensors"
     for number in count(2):
         yield folder / f"{clean}-{number}.safetensors"
+
+
+def taken_paths(kind: str, name: str) -> list[Path]:
+    """The files called `name`, with a number or without, in their order; a number in between may be free."""
+    plain = next(numbered_paths(kind, name))
+    found = plain.parent.glob(f"{escape(plain.stem)}*.safetensors")
+    taken = (path for path in found if re.fullmatch(r"(-[0-9]+)?", path.stem[len(plain.stem) :]))
+    return sorted(taken, key=lambda path: natural(path.stem))
 
 
 def shown_name(kind: str, path: Path) -> str:
