@@ -19,6 +19,7 @@ from bench_fakes import METHODS, bench, scores, write_cases
 
 from det_core.bench import check_installed, on_ray
 from det_core.bench.layout import read_cases
+from det_core.bench.report import tables
 from det_core.bench.runner import run_groups
 from det_core.bench.tables import bootstrap, mean_over_cases, paired_gain, with_leakage
 from det_core.bench.units import plan, read_results
@@ -188,6 +189,14 @@ def test_means_count_each_case_once_and_gains_are_paired():
     assert paired_gain(again, "det", "motion_fidelity").mean == pytest.approx(((0.7 + 0.1) / 2 + 0.2) / 2)
     assert paired_gain(results, "det", "motion_fidelity", "easy").low is None  # one case has no interval
     assert paired_gain(results, "det", "edit_fidelity") is None
+
+
+def test_a_mean_of_motion_fidelity_says_what_was_left_out():
+    results = [result("a", "det", 0, motion_fidelity=0.5), result("a", "det", 1, motion_fidelity=None)]
+    (overall,) = tables(results, ["det"])
+    assert dict(zip(overall.headings, overall.rows[0], strict=True))["MF"] == "0.500 (1 of 2)"
+    (overall,) = tables(results[:1], ["det"])
+    assert dict(zip(overall.headings, overall.rows[0], strict=True))["MF"] == "0.500"
 
 
 def test_leakage_and_diversity_follow_their_definitions():

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 from ..files import atomic_write
 from .charts import as_svg, scatter, spots_of, strip
 from .layout import Case
-from .tables import COSTS, METRICS, Interval, bootstrap, case_means, levels, mean_over_cases, measured, paired_gain
+from .tables import (
+    COSTS,
+    METRICS,
+    Interval,
+    bootstrap,
+    case_means,
+    levels,
+    mean_over_cases,
+    measured,
+    paired_gain,
+    share_measured,
+)
 from .units import BASE, Group
 
 if TYPE_CHECKING:
@@ -55,6 +66,14 @@ def interval(value: Interval | None) -> str:
     return f"{value.mean:+.3f} ({spread})"
 
 
+def mean(results: Sequence[dict], method: str, metric: str, level: str | None = None) -> str:
+    """A mean over cases; of motion fidelity with "(n of m)" where videos that lost the subject have none."""
+    shown = number(mean_over_cases(results, method, metric, level))
+    there, units = share_measured(results, method, metric, level)
+    partly = metric.startswith("motion_fidelity") and 0 < there < units
+    return f"{shown} ({there} of {units})" if partly else shown
+
+
 def tables(results: Sequence[dict], methods: Sequence[str]) -> list[Table]:
     """Overall with costs, by difficulty where there are several, and gains over the model without adapter."""
     names = [
@@ -62,14 +81,14 @@ def tables(results: Sequence[dict], methods: Sequence[str]) -> list[Table]:
     ]
     names = [name for name in METRICS if name in names]
     headings = [METRICS[name] for name in names]
-    rows = [[method, *(number(mean_over_cases(results, method, m)) for m in (*names, *COSTS))] for method in methods]
+    rows = [[method, *(mean(results, method, m) for m in (*names, *COSTS))] for method in methods]
     found = [Table("Overall", ["method", *headings, *COSTS.values()], rows)]
     if len(levels(results)) > 1:
         rows = []
         for level in levels(results):
             count = len({r["case"] for r in results if r["difficulty"] == level})
             for method in methods:
-                cells = (number(mean_over_cases(results, method, name, level)) for name in names)
+                cells = (mean(results, method, name, level) for name in names)
                 rows.append([f"{level} ({count}), {method}", *cells])
         found.append(Table("By difficulty", ["difficulty (cases), method", *headings], rows))
     others = [method for method in methods if method != BASE]

@@ -93,6 +93,12 @@ def mean_over_cases(results: Iterable[dict], method: str, metric: str, level: st
     return sum(values) / len(values) if values else None
 
 
+def share_measured(results: Iterable[dict], method: str, metric: str, level: str | None = None) -> tuple[int, int]:
+    """Units of a method that have a value of the metric, and all its units."""
+    values = [r["scores"].get(metric) for r in results if r["method"] == method and level in (None, r["difficulty"])]
+    return sum(value is not None for value in values), len(values)
+
+
 def paired_gain(results: Sequence[dict], method: str, metric: str, level: str | None = None) -> Interval | None:
     """Gain over the model without adapter: the mean over (prompt, seed) pairs that both have, then over cases."""
     pairs = defaultdict(dict)
