@@ -15,7 +15,7 @@ from ..media.masks import read_mask
 from ..media.video import read_video
 from ..tracking.subject import follow_subject
 from ..tracking.trackers import resolve_tracker
-from .layout import VIDEO_SUFFIXES, BadCase, Case, read_case
+from .layout import VIDEO_SUFFIXES, BadCase, Case, check_distinct, read_case
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ def annotate(
         are not there.
     """
     videos = (
-        sorted(p for p in Path(clips).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if Path(clips).is_dir() else []
+        sorted(p for p in Path(clips).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.name[0] != ".")
+        if Path(clips).is_dir()
+        else []
     )
     if not videos:
         raise ValueError(f"{clips} holds no videos ({', '.join(VIDEO_SUFFIXES)})")
@@ -74,22 +76,31 @@ def _captions(path: Path) -> dict[str, dict]:
 
 
 def _write_case(video: Path, text: dict | None, folder: Path, masks: Path | None, tracker: str, device: str) -> None:
-    if not isinstance(text, dict) or not text.get("caption") or not text.get("prompts"):
-        raise ValueError(f'the captions file has no "caption" and "prompts" for {video.stem}')
-    if not isinstance(text["prompts"], list) or not all(isinstance(line, str) for line in text["prompts"]):
-        raise ValueError(f'"prompts" of {video.stem} in the captions file must be a list of texts')
+    caption, prompts = _texts_of(video.stem, text)
     frames = read_video(video).frames
     mask = _mask_of(video, masks, frames)
     generator = torch.Generator().manual_seed(0)
     tracks = follow_subject(frames, mask, generator, POINTS, tracker=tracker, device=device)
     with atomic_write(folder / video.name) as temporary:
         shutil.copyfile(video, temporary)
-    for name, lines in (("prompts.txt", [text["caption"]]), ("eval_prompts.txt", text["prompts"])):
+    for name, lines in (("prompts.txt", [caption]), ("eval_prompts.txt", prompts)):
         with atomic_write(folder / name) as temporary:
-            temporary.write_text("".join(f"{' '.join(line.split())}\n" for line in lines), encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     with atomic_write(folder / "masks" / "00000.png") as temporary:
         Image.fromarray((mask.numpy() * 255).astype("uint8")).save(temporary)
     tracks.save(folder / "trajectories.safetensors")
+
+
+def _texts_of(name: str, text: object) -> tuple[str, list[str]]:
+    """Caption and prompts of a clip, a line each, as `read_case` takes them."""
+    if not isinstance(text, dict) or not text.get("caption") or not text.get("prompts"):
+        raise ValueError(f'the captions file has no "caption" and "prompts" for {name}')
+    given = [text["caption"], *text["prompts"]] if isinstance(text["prompts"], list) else []
+    if not given or not all(isinstance(line, str) and line.strip() for line in given):
+        raise ValueError(f'in the captions file "caption" of {name} must be a text and "prompts" a list of texts')
+    caption, *prompts = (" ".join(line.split()) for line in given)
+    check_distinct(prompts, f"{name} in the captions file")
+    return caption, prompts
 
 
 def _mask_of(video: Path, masks: Path | None, frames: torch.Tensor) -> torch.Tensor:

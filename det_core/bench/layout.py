@@ -85,7 +85,7 @@ def read_case(folder: Path, name: str | None = None) -> Case:
     video = _video(folder)
     caption = _lines(folder / "prompts.txt", "the caption of the source video, one line")[0]
     prompts = _lines(folder / "eval_prompts.txt", "the prompts to transfer the motion to, one a line")
-    _check_distinct(prompts)
+    check_distinct(prompts, "eval_prompts.txt")
     frames = read_video(video).frames
     mask = _mask(folder)
     read_mask(mask, *frames.shape[1:3])
@@ -150,10 +150,11 @@ def _lines(path: Path, what: str) -> list[str]:
     return lines
 
 
-def _check_distinct(prompts: list[str]) -> None:
+def check_distinct(prompts: list[str], where: str) -> None:
+    """Raises: ValueError if a prompt stands there twice: its two videos would be one."""
     twice = [prompt for prompt, count in Counter(prompts).items() if count > 1]
     if twice:
-        raise ValueError(f'eval_prompts.txt has the prompt "{twice[0]}" more than once: reword one')
+        raise ValueError(f'{where} has the prompt "{twice[0]}" more than once: reword one')
 
 
 def _mask(folder: Path) -> Path:
