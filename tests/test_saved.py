@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_training import equal, small
 
+from det_core.cli.checks import check_earlier_run
 from det_core.files import read_metadata, write_tensors
 from det_core.files.writing import _HERE
 from det_core.training.config import TrainConfig, how_trained
@@ -218,6 +219,13 @@ def test_a_damaged_state_is_refused_in_one_line_that_names_the_file(denoiser, jo
     save_file(tensors, path, {k: v for k, v in metadata.items() if v is not None})
     with pytest.raises(ValueError, match=r"^cannot resume: [^\n]*run.state.safetensors[^\n]*$"):
         TrainState.load(path)
+
+
+def test_resuming_to_fewer_steps_than_are_done_is_refused(denoiser, job, tmp_path):
+    train_motion_adapter(denoiser, *job, small(steps=2)).state.save(tmp_path / "run.state.safetensors")
+    check_earlier_run(tmp_path / "run.safetensors", small(steps=2), resume=True)
+    with pytest.raises(ValueError, match="--steps 1: .*run.safetensors has done 2 steps"):
+        check_earlier_run(tmp_path / "run.safetensors", small(steps=1), resume=True)
 
 
 @pytest.mark.parametrize("broken", ["generator", "optimizer.0.exp_avg", "adapter.blocks.0.up.weight"])

@@ -93,7 +93,7 @@ def file_to_write(path: Path, *suffixes: str) -> Path:
 def check_earlier_run(adapter: Path, config: TrainConfig, resume: bool) -> None:
     """Look at what an earlier training of this adapter file has left.
 
-    Raises: ValueError if it is to be resumed with other settings, or is damaged.
+    Raises: ValueError if it is to be resumed with other settings or to fewer steps than it has done, or is damaged.
     """
     states = states_of(adapter)
     if not states:
@@ -103,7 +103,10 @@ def check_earlier_run(adapter: Path, config: TrainConfig, resume: bool) -> None:
     if len(states) > 1:
         return  # of several sources: which one is meant is known once this one is encoded
     if resume:
-        check_resumable(TrainState.load(states[0]), config)
+        earlier = TrainState.load(states[0])
+        check_resumable(earlier, config)
+        if earlier.step > config.steps:
+            raise ValueError(f"--steps {config.steps}: {adapter} has done {earlier.step} steps: give as many or more")
     elif (step := _unfinished(states[0])) is not None:
         log.warning(
             "an unfinished training of %s is there, at step %d: it is replaced; --resume would continue it",

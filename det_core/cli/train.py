@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     model = load_base_model(args.model, compute, low_vram=PRESETS[args.preset].low_vram)
     with Progress() as progress:
-        train_on(
+        result = train_on(
             model, source, source.caption or args.caption, config, out, resume=args.resume, on_step=progress.training
         )
-    print(f"{out}: trained for {config.steps} steps")
+    print(f"{out}: trained for {len(result.losses['total'])} steps")
