@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from safetensors.torch import load_file
 from small_training import random_embedded
 from tiny_pipelines import saved
 
+from det_core.bench.annotate import annotate
 from det_core.bench.layout import read_cases
-from det_core.bench.methods import check_methods
+from det_core.bench.methods import check_methods, learnable
 from det_core.cli.main import build_parser
 from det_core.models.base_model import base_model_spec
 from det_core.tracking.tracks import Tracks
@@ -90,6 +92,21 @@ def test_all_is_every_method(tmp_path, monkeypatch):
     assert asked == list(NAMES)
 
 
+def test_kernels_of_another_width_are_another_configuration(tmp_path, monkeypatch):
+    spec = base_model_spec("embedded-world")
+    narrow = replace(spec, defaults=replace(spec.defaults, mid_dim=32))
+    settings = []
+    monkeypatch.setattr("det_core.cli.bench.run_bench", lambda *given, **_: settings.append(given[5]) or 1 / 0)
+    for found in (spec, narrow):
+        monkeypatch.setattr("det_core.cli.bench.base_model_spec", lambda _, found=found: found)
+        for methods in ("det", "lora"):
+            with pytest.raises(ZeroDivisionError):
+                command(
+                    "bench", "--model", "embedded-world", "--methods", methods, "--out", tmp_path / "out", "--cases", 1
+                )
+    assert [given.get("mid_dim") for given in settings] == [64, None, 32, None]
+
+
 def test_the_commands_refuse_bad_arguments(tmp_path):
     out = ("--out", tmp_path / "out")
     with pytest.raises(ValueError, match="magic is no method; use none, frozen, guided, ditflow, .*, fym, or all"):
@@ -122,12 +139,24 @@ def test_the_commands_refuse_bad_arguments(tmp_path):
 def test_follow_your_motion_is_refused_before_it_costs_anything(name, why, tmp_path):
     spec = base_model_spec(str(saved(name, tmp_path / "model")))
     check_methods(spec, ["none", "det"])
+    assert ("fym" in learnable(spec)) == (why is None) and {"none", "det"} < set(learnable(spec))
     if why is None:
         check_methods(spec, ["none", "fym"])
         return
     with pytest.raises(ValueError, match=f"--methods fym: .* {why}.*leave fym out"):
         command("bench", "--model", tmp_path / "model", "--methods", "none,fym", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("caption", "prompts", "message"),
+    [(7, ["a"], "must be a text"), (" ", ["a"], "must be a text"), ("a", ["a b", "a  b "], 'the prompt "a b" more')],
+)
+def test_annotate_looks_at_texts_before_it_tracks(caption, prompts, message, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"not even read")
+    (tmp_path / "captions.json").write_text(json.dumps({"clip": {"caption": caption, "prompts": prompts}}))
+    _, (bad,) = annotate(tmp_path, tmp_path / "captions.json", tmp_path / "made")
+    assert message in bad.reason and not (tmp_path / "made").exists()
 
 
 def test_annotate_makes_cases_that_the_benchmark_reads(tmp_path, capsys):

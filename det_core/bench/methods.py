@@ -60,10 +60,15 @@ def check_first_frame(spec: DiTSpec, model: str) -> None:
         raise ValueError(f"--first-frame: {model} takes no first frame; {EMBEDDED_WORLD} does")
 
 
+def learnable(spec: DiTSpec) -> list[str]:
+    """The methods that can learn on the base model `spec`: all, or all but Follow-Your-Motion."""
+    return [name for name in NAMES if name != "fym" or (spec.family.placeable and not spec.experts)]
+
+
 def check_methods(spec: DiTSpec, methods: Sequence[str]) -> None:
     """Raises: ValueError if one of these methods cannot learn on the base model `spec`."""
     why = "has two experts" if spec.experts else "cannot be told where in the clip a frame stands"
-    if "fym" in methods and (spec.experts or not spec.family.placeable):
+    if "fym" in methods and "fym" not in learnable(spec):
         raise ValueError(
             f"--methods fym: {spec.family.title} as a diffusers folder {why}, and Follow-Your-Motion looks at single "
             "frames and at some frames of a clip: leave fym out"

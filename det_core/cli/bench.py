@@ -10,11 +10,13 @@ from pathlib import Path
 
 from .. import __version__
 from ..bench import check_installed
-from ..bench.methods import NAMES, Methods, MethodSettings, check_first_frame, check_methods
+from ..bench.adapters import DET
+from ..bench.methods import NAMES, Methods, MethodSettings, check_first_frame, check_methods, learnable
 from ..bench.runner import run_bench
 from ..bench.sprite_cases import write_sprite_cases
 from ..bench.world_cases import write_world_cases
 from ..models.base_model import EMBEDDED, EMBEDDED_WORLD, base_model_spec
+from ..models.families import DiTSpec
 from ..source import check_tracker
 from .arguments import add_device_argument, add_feature_arguments, count
 
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         default="none,frozen,lora,det",
-        help=f"comma-separated, of {', '.join(NAMES)}; or all (default none, frozen, lora, det)",
+        help=f"comma-separated, of {', '.join(NAMES)}; or all that can learn there (default none, frozen, lora, det)",
     )
     parser.add_argument("--seeds", type=count, default=3, help="seeds per prompt, 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run continues there")
@@ -63,13 +65,14 @@ def run(args: argparse.Namespace) -> None:
     """
     check_installed()
     methods = list(dict.fromkeys(name.strip() for name in args.methods.split(",") if name.strip()))
-    methods = list(NAMES) if methods == ["all"] else methods
-    unknown = [name for name in methods if name not in NAMES]
+    unknown = [name for name in methods if name not in NAMES and methods != ["all"]]
     if unknown or not methods:
         raise ValueError(
             f"--methods {args.methods}: {', '.join(unknown) or 'nothing'} is no method; use {', '.join(NAMES)}, or all"
         )
-    check_before_claiming(args, methods)
+    spec = base_model_spec(args.model)
+    methods = learnable(spec) if methods == ["all"] else methods
+    check_before_claiming(args, spec, methods)
     data, out, extra = Path(args.data).resolve(), args.out.resolve(), {}
     if args.data in OWN_KIND:
         data = out / "data"
@@ -84,6 +87,8 @@ def run(args: argparse.Namespace) -> None:
     settings = {"steps": args.steps, "sample_steps": args.sample_steps, "tracker": args.tracker, **text, **given}
     model = args.model if args.model in OWN_KIND else str(Path(args.model).resolve())
     made = MethodSettings(model=model, out=str(out), device=args.device, **settings)
+    if spec.family.of_world and DET.keys() & set(methods):
+        extra["mid_dim"] = spec.defaults.mid_dim  # was 32 once: folders of then are another configuration
     config = {"model": args.model, **extra, **settings, "version": __version__}
     seeds, build = range(args.seeds), partial(Methods, made)
     result = run_bench(data, out, methods, seeds, build, config, ray=args.ray, on_gpus=args.device != "cpu")
@@ -93,9 +98,8 @@ def run(args: argparse.Namespace) -> None:
         logging.warning("%d units are unfinished, see the report; run the same command again", len(result.failed))
 
 
-def check_before_claiming(args: argparse.Namespace, methods: list[str]) -> None:
+def check_before_claiming(args: argparse.Namespace, spec: DiTSpec, methods: list[str]) -> None:
     """Refuse what no unit could be run with, before the folder is taken for it."""
-    spec = base_model_spec(args.model)
     check_methods(spec, methods)
     check_tracker(args.tracker, spec)
     if args.first_frame:
