@@ -20,7 +20,7 @@ from ._comfy.sockets.inputs import learning_rate_input, preview_inputs, run_inpu
 from ._comfy.sockets.lora_model import lora_model
 from ._comfy.training.caption import HIDDEN, caption_caution, caption_words
 from ._comfy.training.fingerprint import fingerprint
-from ._comfy.training.keeper import Keeper
+from ._comfy.training.keeper import NOT_KEPT, Keeper
 from ._comfy.training.prepared import prepared
 from ._comfy.training.runs import SavedRun, load_weights, resume_is_known, resume_of, saved_run, told
 from ._comfy.training.sampler import LoRASampler
@@ -200,8 +200,9 @@ class FYMTrainMotionLoRA(io.ComfyNode):
                 in_space = [model.model.process_latent_in(still.clone().to(x0)) for still in stills]
                 learn = partial(_learned, denoiser, job.text, loras, configs, runs, view)
                 losses = {}
-                losses["spatial"], _ = learn("spatial", still_examples(in_space, job.spec), None, 0)
-                losses["temporal"], where = learn("temporal", pick(x0), sampler, preview_every)
+                losses["spatial"], look = learn("spatial", still_examples(in_space, job.spec), None, 0)
+                losses["temporal"], motion = learn("temporal", pick(x0), sampler, preview_every)
+            where = look if look == NOT_KEPT else motion
             view.say(f"trained: {_in_words(configs, **pick.keywords)}; {where}{caution}")
         files = [lora_model(loras[stage].cpu(), job.spec, configs[stage].steps) for stage in STAGES]
         picture = view.result(losses)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from small_models import CASES
-from walk import node
+from walk import classified, lora_trained, node
 
 WAN = "Wan 2.1 T2V, Wan 2.2 A14B T2V"
 
@@ -65,7 +66,6 @@ def test_a_setting_that_came_later_makes_no_earlier_run_another(folder):
 
 
 def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog):
-    import torch
     from det_pack.det_core.training.state import TrainState
     from det_pack.nodes._comfy.display.preview import TrainingView
 
@@ -83,4 +83,27 @@ def test_a_full_disk_gives_the_adapter_all_the_same(folder, monkeypatch, caplog)
         )  # fmt: skip
     assert all(kernel.up.weight.abs().max() > 0 for kernel in out.args[0].blocks.values())
     assert "step 2 is not kept" in caplog.text and list(folder.iterdir()) == []
+    assert "could not be kept" in said[-1] and "kept as" not in said[-1]
+
+
+def test_a_look_that_is_not_kept_is_not_said_to_be(folder, monkeypatch):
+    """The disk was full for the look's state, and had room for the motion's."""
+    from det_pack.det_core.training.state import TrainState
+    from det_pack.nodes._comfy.display.preview import TrainingView
+
+    save = TrainState.save
+
+    def full(state, path):
+        if ".spatial." in path.name:
+            raise OSError(28, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(TrainState, "save", full)
+    said = []
+    monkeypatch.setattr(TrainingView, "say", lambda view, text: said.append(text))
+    case = CASES[WAN]
+    with torch.inference_mode():
+        patcher = case.model()
+        lora_trained(patcher, case, classified(patcher, case))
+    assert [path.name.split(".")[1] for path in folder.iterdir()] == ["temporal"]
     assert "could not be kept" in said[-1] and "kept as" not in said[-1]

@@ -9,6 +9,7 @@ from .runs import SavedRun
 from .sampler import Sampler
 
 SAVE_EVERY = 50  # steps between two writes of the training state
+NOT_KEPT = "could not be kept (see the log): save what it gives now"
 GO_ON = "Run goes on from here (with resume auto)"
 
 
@@ -38,7 +39,7 @@ class Keeper(Saving):
     def where(self) -> str:
         """Where a finished training is, in words."""
         whole = self.run is not None and self.kept == self.run.config.steps
-        return f"kept as {self.path.name}" if whole else "could not be kept (see the log): save what it gives now"
+        return f"kept as {self.path.name}" if whole else NOT_KEPT
 
     def _show(self, run: TrainingRun, losses: dict[str, float]) -> None:
         if self.sampler is not None and run.step % self.sample_every == 0:
