@@ -171,6 +171,19 @@ def test_the_chinese_help_page_is_in_step(name):
     assert shape(chinese) == shape("\n".join(blocks(english)))
 
 
+def test_chinese_help_pages_are_nearly_all_translated():
+    """What falls back to English, of all blocks with words; what is alike in both, as a picture, is not counted."""
+    sys.path.insert(0, str(ROOT / "workflows"))
+    try:
+        from source.record import PAGES, blocks
+    finally:
+        sys.path.remove(str(ROOT / "workflows"))
+    english = {name: blocks((PAGES / f"{name}.md").read_text(encoding="utf-8")) for name in SURFACE}
+    words = [(name, block) for name, page in english.items() for block in page if block and not block.startswith("![")]
+    behind = [(name, block) for name, block in words if block in blocks((PAGES / name / "zh.md").read_text("utf-8"))]
+    assert len(behind) <= 0.01 * len(words), behind
+
+
 def test_help_pages_have_pictures_that_are_there_and_small():
     pages = ROOT / "nodes" / "web" / "docs"
     named = {link for page in pages.glob("*.md") for link in re.findall(r"!\[.*\]\((.*)\)", page.read_text("utf-8"))}
