@@ -69,9 +69,10 @@ def interval(value: Interval | None) -> str:
 def mean(results: Sequence[dict], method: str, metric: str, level: str | None = None) -> str:
     """A mean over cases; of motion fidelity with "(n of m)" where videos that lost the subject have none."""
     shown = number(mean_over_cases(results, method, metric, level))
+    if not metric.startswith("motion_fidelity"):
+        return shown
     there, units = share_measured(results, method, metric, level)
-    partly = metric.startswith("motion_fidelity") and 0 < there < units
-    return f"{shown} ({there} of {units})" if partly else shown
+    return f"{shown} ({there} of {units})" if 0 < there < units else shown
 
 
 def tables(results: Sequence[dict], methods: Sequence[str]) -> list[Table]:

@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+
+from ..files import open_tensors
 
 VISION_TYPES = ("vit", "dinov2", "dinov2_with_registers")
 BATCH = 16  # pictures per forward pass
@@ -81,9 +83,9 @@ class _Extractor:
             raise ValueError(f"{folder} has no preprocessor_config.json: download the whole model folder")
         for weights in folder.glob("[!.]*.safetensors"):
             try:
-                with safe_open(weights, "pt"):
+                with open_tensors(weights):
                     pass
-            except SafetensorError as error:
+            except ValueError as error:
                 raise ValueError(f"{weights} is not whole: download it again (with git: git lfs pull)") from error
 
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from ....det_core.files import atomic_write
+from ....det_core.files import write_tensors
 from ....det_core.lora.file import lora_tensors
 from ....det_core.lora.lora import LoRA
 from ....det_core.models.families import DiTSpec
@@ -29,6 +28,4 @@ def lora_model(lora: LoRA, spec: DiTSpec, steps: int) -> MotionLoRA:
 
 def write_lora(lora: dict[str, torch.Tensor], path: Path) -> None:
     """Write LORA_MODEL, of any node, atomically as a .safetensors file, with what is known of it."""
-    metadata = {"format": "pt", **getattr(lora, "metadata", {})}
-    with atomic_write(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in lora.items()}, temporary, metadata)
+    write_tensors(path, lora, {"format": "pt", **getattr(lora, "metadata", {})})
